@@ -1,0 +1,115 @@
+"""The contract of a step: a dataclass in, a dataclass out, one function.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Args: ...        # every field made by arg()
+    @dataclass(frozen=True, kw_only=True)
+    class Results: ...     # every field made by result()
+    def run(args: Args, room: Room) -> Results: ...
+
+The step's command line, its Tekton params and results, its Argo inputs and outputs and the reference pages are all
+derived from the two dataclasses. Field `sign_cert` is input `sign-cert` and flag `--sign-cert`; result `image_url` is
+`IMAGE_URL` and is written to the file given by `--result-image-url`.
+
+Modules of steps import only what is cheap at the top; heavy imports belong into run().
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from dtkpipe.errors import UsageError
+
+
+def arg(doc: str, default: Any = MISSING) -> Any:
+    """Declare one input of a step. Without a default it is required."""
+    return (
+        dataclasses.field(metadata={"doc": doc})
+        if default is MISSING
+        else dataclasses.field(default=default, metadata={"doc": doc})
+    )
+
+
+def result(doc: str, default: Any = "") -> Any:
+    """Declare one result of a step: a short string without a newline at its end."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a step may use of the machine it runs on."""
+
+    work: Path
+    """A folder of its own, empty at the start and gone with the pod (/workspace)."""
+    cache: Path
+    """A folder for what can be made again; may be empty, may be shared by steps that run at the same time."""
+    environ: Mapping[str, str]
+    say: Callable[[str], None]
+    """Tells the user one line (stderr)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryArgs:
+    """Inputs of every step that talks to a registry. Credentials come from REGISTRY_AUTH_FILE, never from argv."""
+
+    insecure_registries: tuple[str, ...] = arg("Hosts (host:port) that may be spoken to without TLS", ())
+    registry_ca: str = arg("Certificates (PEM) of authorities to trust for registries, besides the system's", "")
+
+
+def flag(field_name: str) -> str:
+    """Return the input's name as engines and command lines spell it: `sign_cert` is `sign-cert`."""
+    return field_name.replace("_", "-")
+
+
+def render(value: Any) -> str:
+    """Write a default as the string that engines pass: lists as JSON, booleans as true/false, None as empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
+    return str(value)
+
+
+def parse_args(cls: type[Any], given: Mapping[str, str]) -> Any:
+    """Build `cls` from flag name -> string. An empty string means "not given". Raises UsageError."""
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        text = given.get(flag(field.name), "")
+        if text == "":
+            if field.default is MISSING:
+                raise UsageError(f"--{flag(field.name)} is required", str(field.metadata["doc"]))
+            continue
+        values[field.name] = _parse(flag(field.name), hints[field.name], text)
+    return cls(**values)
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    choices = getattr(kind, "__args__", ())
+    if type(None) in choices:
+        kind = next(choice for choice in choices if choice is not type(None))
+    if kind is str:
+        return text
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise UsageError(f"--{name} takes true or false, not `{text}`")
+        return text == "true"
+    if kind is int:
+        if not text.isdecimal():
+            raise UsageError(f"--{name} takes a whole number, not `{text}`")
+        return int(text)
+    if getattr(kind, "__origin__", None) is tuple:
+        try:
+            items = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"--{name} takes a JSON list of strings", f"got: {text[:80]}") from error
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise UsageError(f"--{name} takes a JSON list of strings", f"got: {text[:80]}")
+        return tuple(items)
+    return kind.parse(text)
