@@ -75,7 +75,7 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """What a container runs. `image` is a name from dtkpipe.model.images or a full reference; argv[0] is the command."""
+    """What a container runs. `image` is a name from dtkpipe.model.images or a full reference; argv[0] the command."""
 
     image: str
     argv: tuple[Token, ...]
