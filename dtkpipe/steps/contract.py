@@ -22,7 +22,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from dtkpipe.errors import UsageError
+from dtkpipe.errors import RunFailedError, UsageError
 
 
 def arg(doc: str, default: Any = MISSING) -> Any:
@@ -50,6 +50,8 @@ class Room:
     environ: Mapping[str, str]
     say: Callable[[str], None]
     """Tells the user one line (stderr)."""
+    document: Callable[[Mapping[str, Any]], None] = lambda _: None
+    """Takes the step's whole answer, a JSON object: what `-o json` prints instead of the results, refused or not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,14 @@ class RegistryArgs:
 
     insecure_registries: tuple[str, ...] = arg("Hosts (host:port) that may be spoken to without TLS", ())
     registry_ca: str = arg("Certificates (PEM) of authorities to trust for registries, besides the system's", "")
+
+
+class StepRefusedError(RunFailedError):
+    """The step did its work and its answer is no. It ends with exit code 10, and its results are written all the same."""
+
+    def __init__(self, what: str, *details: str, results: Any, hint: str = "") -> None:
+        super().__init__(what, *details, hint=hint)
+        self.results = results
 
 
 def flag(field_name: str) -> str:
