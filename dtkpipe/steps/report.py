@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dtkpipe.errors import RunCancelledError, RunFailedError, UsageError
 from dtkpipe.steps.contract import Room, arg, result
+from dtkpipe.values.run import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, state
+
+_NOT_REACHED = "not reached"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +21,33 @@ class Args:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The outcome in one word."""
+    """The outcome in one word. A run that did not succeed ends the step with an error instead, and has no result."""
 
-    outcome: str = result("`succeeded` or `failed`")
+    outcome: str = result("`succeeded`")
 
 
 def run(args: Args, room: Room) -> Results:
-    """Print the card; a run that failed ends this step with exit code 10."""
-    raise NotImplementedError
+    """Say how each task ended.
+
+    Raises RunFailedError when a task failed, RunCancelledError when none failed but some did not run to their end,
+    UsageError for a status without a task.
+    """
+    ended = [_task_and_state(status) for status in args.statuses]
+    width = max((len(task) for task, _ in ended), default=0)
+    for task, how in ended:
+        room.say(f"{task:<{width}}  {_NOT_REACHED if how in (PENDING, RUNNING) else how}")
+    failed = [task for task, how in ended if how == FAILED]
+    stopped = [task for task, how in ended if how in (PENDING, RUNNING, CANCELLED)]
+    if failed:
+        raise RunFailedError(f"run {args.run_name} failed: {', '.join(failed)}", hint=f"dtkpipe logs {args.run_name}")
+    if stopped:
+        raise RunCancelledError(f"run {args.run_name} was stopped before its end", f"not done: {', '.join(stopped)}")
+    room.say(f"run {args.run_name} succeeded")
+    return Results(outcome=SUCCEEDED)
+
+
+def _task_and_state(status: str) -> tuple[str, str]:
+    task, equals, word = status.partition("=")
+    if not task or not equals:
+        raise UsageError(f"`{status}` is not task=status", "expected e.g. build=Succeeded")
+    return task, state(word)

@@ -22,6 +22,28 @@ PENDING, RUNNING, SUCCEEDED, FAILED, SKIPPED, CANCELLED = (
 )
 """States of a step, and (without skipped) outcomes of a run."""
 
+_WORDS = {
+    "succeeded": SUCCEEDED,
+    "failed": FAILED,
+    "error": FAILED,
+    "skipped": SKIPPED,
+    "cancelled": CANCELLED,
+    "none": PENDING,
+    "omitted": PENDING,
+    "pending": PENDING,
+    "running": RUNNING,
+}
+
+
+def state(word: str) -> str:
+    """Return our name for how an engine says that a task ended; for a word that we do not know, `failed`.
+
+    Tekton ($(tasks.NAME.status)) says Succeeded, Failed or None, which is also said of a task that never ran. Argo
+    ({{tasks.NAME.status}}) says Succeeded, Failed, Error, Skipped, and Omitted for a task that was not reached.
+    A task that was not reached is `pending`; only one that was left out on purpose is `skipped`.
+    """
+    return _WORDS.get(word.lower(), FAILED)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StepRecord:
