@@ -1,0 +1,237 @@
+"""What makes a pipeline valid, whatever the engine. All problems at once, each with its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import PurePosixPath
+
+from dtkpipe.errors import InvalidError
+from dtkpipe.model.pipeline import Param, Pipeline, Task
+from dtkpipe.model.refs import (
+    InputRef,
+    ParamRef,
+    Piece,
+    ResultPath,
+    ResultRef,
+    RunName,
+    SecretPath,
+    StatusRef,
+    Token,
+    pieces,
+)
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123
+_INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # what both engines take as the name of a parameter
+_KEY = re.compile(r"[A-Za-z0-9._-]+")  # a key of a Kubernetes Secret
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INTERPRETERS = re.compile(r"(ba|da|a|z|k)?sh|busybox|env|python[0-9.]*|perl|ruby|node")
+_SCRIPT_FLAG = re.compile(r"-[a-zA-Z]*[ce]")
+MARKS = ("$(", "{{")
+"""Where Tekton's and Argo's variables begin. A text that holds one would be read as an engine's, not as data."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where: `task build, argument 4`."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def check(pipeline: Pipeline) -> None:
+    """Raise InvalidError with all problems of the pipeline, if it has any."""
+    if found := problems(pipeline):
+        raise InvalidError(f"pipeline `{pipeline.name}` is not valid", *(str(problem) for problem in found))
+
+
+def problems(pipeline: Pipeline) -> tuple[Problem, ...]:
+    """Return everything that is wrong with the pipeline, in its order."""
+    return tuple(dict.fromkeys(_problems(pipeline)))
+
+
+def not_data(text: str) -> str:
+    """Return why a text cannot be carried as data to every engine; an empty string when it can."""
+    for mark in MARKS:
+        if mark in text:
+            return f"holds `{mark}`, which an engine would take for a variable of its own"
+    if "\0" in text:
+        return "holds a NUL character, which no argument of a program can carry"
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        return "is not valid Unicode"
+    return ""
+
+
+def _problems(pipeline: Pipeline) -> Iterator[Problem]:
+    here = f"pipeline {pipeline.name}"
+    if not _LABEL.fullmatch(pipeline.name):
+        yield Problem(here, "a name is lower-case letters, digits and hyphens, at most 63")
+    if not pipeline.tasks:
+        yield Problem(here, "has no tasks")
+    yield from _text(here, pipeline.description)
+    try:
+        declared = pipeline.params
+    except InvalidError as error:
+        yield Problem(here, f"{error.what}: {' '.join(error.details)}")
+        declared = tuple(param for task in pipeline.all_tasks for param in task.params)
+    for param in declared:
+        yield from _param(param)
+    seen: set[str] = set()
+    for task in pipeline.all_tasks:
+        if task.name in seen:
+            yield Problem(f"task {task.name}", "there are two tasks of this name")
+        seen.add(task.name)
+        yield from _task(pipeline, task, {param.name for param in declared})
+    yield from _cycles(pipeline.tasks)
+
+
+def _param(param: Param) -> Iterator[Problem]:
+    where = f"parameter {param.name}"
+    if not _INPUT.fullmatch(param.name):
+        yield Problem(where, "a name is a letter, then letters, digits, `-` and `_`")
+    yield from _text(where, param.description)
+    yield from _text(f"{where}, default", param.default or "")
+
+
+def _text(where: str, text: str) -> Iterator[Problem]:
+    if reason := not_data(text):
+        yield Problem(where, reason)
+
+
+def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Problem]:
+    where = f"task {task.name}"
+    if not _LABEL.fullmatch(task.name):
+        yield Problem(where, "a name is lower-case letters, digits and hyphens, at most 63")
+    if len(f"{pipeline.name}-{task.name}") > 63:
+        yield Problem(where, "the names of pipeline and task together are longer than 62 characters")
+    if task.timeout <= 0 or task.retries < 0:
+        yield Problem(where, "timeout is at least one second, retries are not negative")
+    yield from _text(where, task.description)
+    for names, pattern, kind in (
+        ([one.name for one in task.inputs], _INPUT, "input"),
+        ([one.name for one in task.results], _INPUT, "result"),
+        ([one.name for one in task.secrets], _LABEL, "secret"),
+        ([name for name, _ in task.program.env], _ENV, "environment variable"),
+        ([key for secret in task.secrets for key in secret.files], _KEY, "secret's file"),
+    ):
+        for name in names:
+            if not pattern.fullmatch(name):
+                yield Problem(where, f"`{name}` cannot be the name of a {kind}")
+            if kind != "secret's file" and names.count(name) > 1:
+                yield Problem(where, f"there are two of {kind} `{name}`")
+    for secret in task.secrets:
+        if secret.param not in declared:
+            yield Problem(where, f"secret `{secret.name}` names parameter `{secret.param}`, which is not declared")
+        if any(one.name == secret.param for one in task.inputs):
+            yield Problem(where, f"`{secret.param}` is the name of an input and of a secret's parameter")
+    yield from _order(pipeline, task)
+    for given in task.inputs:
+        yield from _text(f"{where}, input {given.name}", given.description)
+        for piece in pieces(given.value):
+            yield from _value(pipeline, task, f"{where}, input {given.name}", piece, declared)
+    yield from _program(task)
+
+
+def _order(pipeline: Pipeline, task: Task) -> Iterator[Problem]:
+    where = f"task {task.name}"
+    last = task in pipeline.finally_
+    known = {other.name: other for other in pipeline.tasks}
+    for needed in task.needs:
+        if last:
+            yield Problem(
+                where, f"a finally task cannot wait for `{needed}`: it runs after all tasks, however they ended"
+            )
+        elif needed not in known:
+            yield Problem(where, f"needs task `{needed}`, which is not among the pipeline's tasks")
+
+
+def _value(pipeline: Pipeline, task: Task, where: str, piece: Piece, declared: set[str]) -> Iterator[Problem]:
+    match piece:
+        case str():
+            yield from _text(where, piece)
+        case ParamRef(name):
+            if name not in declared:
+                yield Problem(where, f"parameter `{name}` is not declared by any task's `params`")
+        case ResultRef(other, name):
+            source = next((one for one in pipeline.tasks if one.name == other), None)
+            if source and name not in {result.name for result in source.results}:
+                yield Problem(where, f"task `{other}` has no result `{name}`")
+        case StatusRef(other):
+            if task not in pipeline.finally_:
+                yield Problem(where, "the status of a task can be read by finally tasks only")
+            elif other not in {one.name for one in pipeline.tasks}:
+                yield Problem(where, f"reads the status of task `{other}`, which is not among the pipeline's tasks")
+        case RunName():
+            pass
+        case _:
+            yield Problem(where, f"{piece!r} belongs into a program's argv or env, not into an input")
+
+
+def _program(task: Task) -> Iterator[Problem]:
+    where, argv = f"task {task.name}", task.program.argv
+    if not argv or argv[0] == "":
+        yield Problem(where, "argv is empty: the command must be given, it is not taken from the image")
+    elif not isinstance(argv[0], str):
+        yield Problem(where, "the command (argv[0]) is a value of the run: it must be written in the pipeline")
+    yield from _scripts(where, argv)
+    tokens = [(f"{where}, argument {number}", token) for number, token in enumerate(argv)]
+    tokens += [(f"{where}, variable {name}", token) for name, token in task.program.env]
+    used: set[str] = set()
+    for place, token in tokens:
+        for piece in pieces(token):
+            yield from _token(task, place, piece)
+            if isinstance(piece, InputRef):
+                used.add(piece.name)
+    for given in task.inputs:
+        if given.name not in used:
+            yield Problem(where, f"input `{given.name}` is read by nothing in argv or env")
+
+
+def _token(task: Task, where: str, piece: Piece) -> Iterator[Problem]:
+    match piece:
+        case str():
+            yield from _text(where, piece)
+        case InputRef(name):
+            if name not in {given.name for given in task.inputs}:
+                yield Problem(where, f"`{name}` is not among the task's inputs")
+        case ResultPath(name):
+            if name not in {result.name for result in task.results}:
+                yield Problem(where, f"`{name}` is not among the task's results")
+        case SecretPath(secret, key):
+            files = next((one.files for one in task.secrets if one.name == secret), None)
+            if files is None:
+                yield Problem(where, f"`{secret}` is not among the task's secrets")
+            elif key not in files:
+                yield Problem(where, f"secret `{secret}` has no file `{key}`")
+        case RunName():
+            pass
+        case _:
+            yield Problem(where, f"{piece!r} must come in as an input: argv and env read InputRef only")
+
+
+def _scripts(where: str, argv: Sequence[Token]) -> Iterator[Problem]:
+    """A value inside the text of a script is code. `sh -c TEXT -- VALUE` is fine: there it is `$1`."""
+    interpreter = False
+    for number, token in enumerate(argv[:-1]):
+        if isinstance(token, str) and _INTERPRETERS.fullmatch(PurePosixPath(token).name):
+            interpreter = True
+        if interpreter and isinstance(token, str) and _SCRIPT_FLAG.fullmatch(token):
+            if any(not isinstance(piece, str) for piece in pieces(argv[number + 1])):
+                yield Problem(
+                    f"{where}, argument {number + 1}",
+                    "a value inside the text of a script becomes code: pass it as an argument of its own or in env",
+                )
+            return
+
+
+def _cycles(tasks: Sequence[Task]) -> Iterator[Problem]:
+    known = {task.name for task in tasks}
+    try:
+        TopologicalSorter({task.name: [need for need in task.needs if need in known] for task in tasks}).prepare()
+    except CycleError as error:
+        yield Problem("order of tasks", f"goes in a circle: {' -> '.join(reversed(error.args[1]))}")
