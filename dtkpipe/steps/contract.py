@@ -63,7 +63,7 @@ class RegistryArgs:
 
 
 class StepRefusedError(RunFailedError):
-    """The step did its work and its answer is no. It ends with exit code 10, and its results are written all the same."""
+    """The step did its work, and its answer is no: it ends with exit code 10, and its results are written anyway."""
 
     def __init__(self, what: str, *details: str, results: Any, hint: str = "") -> None:
         super().__init__(what, *details, hint=hint)
