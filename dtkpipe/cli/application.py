@@ -1,0 +1,108 @@
+"""The commands: a table, and the Typer application that loads a command's module only when that command is called."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from dtkpipe.errors import UsageError
+
+
+class _Entry(NamedTuple):
+    section: str
+    summary: str
+    module: str
+
+
+_RUN, _DEFINE, _PROJECT = "Run", "Define (offline)", "Project"
+COMMANDS: Mapping[str, _Entry] = {
+    "submit": _Entry(_RUN, "Build, sign, prove and publish a kernel module", "submit"),
+    "list": _Entry(_RUN, "List runs", "runs"),
+    "describe": _Entry(_RUN, "Show how a run went", "runs"),
+    "logs": _Entry(_RUN, "Print the logs of a run", "logs"),
+    "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
+    "step": _Entry(_RUN, "Run one step of a pipeline", "step"),
+    "registry": _Entry(_RUN, "Serve the images that local runs made", "registry"),
+    "compile": _Entry(_DEFINE, "Print a pipeline as the YAML of an engine", "compile"),
+    "lint": _Entry(_DEFINE, "Find the problems of a module source or a pipeline", "lint"),
+    "graph": _Entry(_DEFINE, "Draw a pipeline", "graph"),
+    "diff": _Entry(_DEFINE, "Compare a compiled pipeline with files", "diff"),
+    "init": _Entry(_PROJECT, "Write a dtkpipe.yaml for a module source", "init"),
+    "doctor": _Entry(_PROJECT, "Check what this machine lacks, and fix it", "doctor"),
+    "config": _Entry(_PROJECT, "Show the settings and where they come from", "config"),
+    "help": _Entry(_PROJECT, "Explain a command or a topic", "help"),
+    "version": _Entry(_PROJECT, "Print the version of dtkpipe", "version"),
+}
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line `argv` and return its exit code. Raises DtkpipeError, also for what Typer finds wrong."""
+    try:
+        code = typer.main.get_command(_app).main(list(argv), prog_name="dtkpipe", standalone_mode=False)
+    except typer.TyperException as error:
+        path = getattr(getattr(error, "ctx", None), "command_path", "dtkpipe")
+        near = getattr(error, "possibilities", None)
+        what = (error.message if near else error.format_message()).strip().removesuffix(".")
+        raise UsageError(
+            what[:1].lower() + what[1:], hint=f"did you mean `{min(near)}`?" if near else f"{path} --help"
+        ) from error
+    return int(code or 0)
+
+
+def load(name: str) -> Any:
+    """Return the command `name` as Typer builds it from its module."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    importlib.import_module(f"dtkpipe.cli.{COMMANDS[name].module}").register(app)
+    app.callback()(lambda: None)
+    return typer.main.get_group(app).commands[name]
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return the known word that `word` was probably meant to be, or an empty string."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), "")
+
+
+class _Commands(TyperGroup):
+    """Lists the commands from the table, and loads the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name in COMMANDS:
+            return load(cmd_name)
+        near = nearest(cmd_name, list(COMMANDS))
+        raise UsageError(
+            f"there is no command `{cmd_name[:80]}`", hint=f"did you mean `dtkpipe {near}`?" if near else "dtkpipe --help"
+        )
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        for section in (_RUN, _DEFINE, _PROJECT):
+            with formatter.section(section):
+                formatter.write_dl([(name, one.summary) for name, one in COMMANDS.items() if one.section == section])
+
+
+_app = typer.Typer(
+    cls=_Commands, rich_markup_mode=None, pretty_exceptions_enable=False, epilog="Topics: dtkpipe help exit-codes",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)  # fmt: skip
+
+
+@_app.callback(invoke_without_command=True)
+def _dtkpipe(
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False
+) -> None:
+    """Turn the source of a kernel module into a signed driver container, proven on its target kernel."""
+    if version:
+        from dtkpipe import __version__
+
+        print(f"dtkpipe {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())

@@ -1,0 +1,56 @@
+"""How answers are printed: data on stdout in the form that `-o` names, colour only on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TextIO
+
+import typer
+
+_HELP = "Form of the answer on stdout"
+TableOrJson = Annotated[Literal["table", "json"], typer.Option("-o", "--output", help=_HELP)]
+AnyForm = Annotated[Literal["table", "json", "yaml", "name"], typer.Option("-o", "--output", help=_HELP)]
+
+_COLOURS = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
+
+
+def emit(form: str, document: Any, text: Callable[[], str], names: Sequence[str] = ()) -> None:
+    """Print `document` in one of the forms of `-o`; `text` writes the table, `names` are the lines of `name`."""
+    if form == "json":
+        import json
+
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    elif form == "yaml":
+        from dtkpipe.engines.yaml import dump
+
+        print(dump(document), end="")
+    elif form == "name":
+        print(*names, sep="\n")
+    else:
+        print(text())
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align `rows` below `headers`, three spaces between columns, nothing behind the last."""
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
+    return "\n".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (headers, *rows)
+    )
+
+
+def coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether `stream` takes colours: a terminal, and nobody set NO_COLOR (no-color.org)."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
+    """Return `text` in `colour` where the stream (stderr) takes colours."""
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if coloured(stream or sys.stderr) else text
+
+
+def say(line: str) -> None:
+    """Tell the user one line: on stderr, because stdout is data."""
+    print(line, file=sys.stderr, flush=True)
