@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dtkpipe.errors import RunCancelledError, RunFailedError, UsageError
-from dtkpipe.steps.contract import Room, arg, result
+from dtkpipe.errors import RunCancelledError, UsageError
+from dtkpipe.steps.contract import Room, StepRefusedError, arg, result
 from dtkpipe.values.run import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, state
 
 _NOT_REACHED = "not reached"
@@ -21,15 +21,15 @@ class Args:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The outcome in one word. A run that did not succeed ends the step with an error instead, and has no result."""
+    """The outcome in one word. A run that failed also ends the step with exit code 10."""
 
-    outcome: str = result("`succeeded`")
+    outcome: str = result("`succeeded` or `failed`")
 
 
 def run(args: Args, room: Room) -> Results:
     """Say how each task ended.
 
-    Raises RunFailedError when a task failed, RunCancelledError when none failed but some did not run to their end,
+    Raises StepRefusedError when a task failed, RunCancelledError when none failed but some did not run to their end,
     UsageError for a status without a task.
     """
     ended = [_task_and_state(status) for status in args.statuses]
@@ -39,7 +39,11 @@ def run(args: Args, room: Room) -> Results:
     failed = [task for task, how in ended if how == FAILED]
     stopped = [task for task, how in ended if how in (PENDING, RUNNING, CANCELLED)]
     if failed:
-        raise RunFailedError(f"run {args.run_name} failed: {', '.join(failed)}", hint=f"dtkpipe logs {args.run_name}")
+        raise StepRefusedError(
+            f"run {args.run_name} failed: {', '.join(failed)}",
+            results=Results(outcome=FAILED),
+            hint=f"dtkpipe logs {args.run_name}",
+        )
     if stopped:
         raise RunCancelledError(f"run {args.run_name} was stopped before its end", f"not done: {', '.join(stopped)}")
     room.say(f"run {args.run_name} succeeded")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dtkpipe.errors import RunCancelledError, RunFailedError, UsageError
+from dtkpipe.errors import RunCancelledError, UsageError
 from dtkpipe.steps import report
-from dtkpipe.steps.contract import Room
+from dtkpipe.steps.contract import Room, StepRefusedError
 from dtkpipe.values.run import CANCELLED, FAILED, PENDING, SKIPPED, SUCCEEDED, state
 
 
@@ -39,9 +39,10 @@ def test_all_succeeded() -> None:
 @pytest.mark.parametrize("word", ["Failed", "Error", "failed", "Unheard-of", ""])
 @pytest.mark.parametrize("rest", ["None", "Omitted", "Skipped", "skipped", "Succeeded"])
 def test_one_failed_task_fails_the_run(word: str, rest: str) -> None:
-    with pytest.raises(RunFailedError, match="run kmod-x7k2p failed: build") as caught:
+    with pytest.raises(StepRefusedError, match="run kmod-x7k2p failed: build") as caught:
         said("resolve=Succeeded", f"build={word}", f"sign={rest}")
     assert caught.value.exit_code == 10
+    assert caught.value.results == report.Results(outcome="failed")
     assert caught.value.hint == "dtkpipe logs kmod-x7k2p"
 
 

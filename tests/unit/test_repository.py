@@ -160,8 +160,8 @@ def test_import_directions() -> None:
 def test_no_package_registry_or_mirror_is_named() -> None:
     """Where packages come from is the machine's business: its apt sources, its pip and Go settings."""
     names = (
-        "pypi org", "files pythonhosted org", "deb debian org", "security debian org", "ftp debian", "snapshot debian org",
-        "proxy golang org", "sum golang org", "registry npmjs org",
+        "pypi org", "files pythonhosted org", "deb debian org", "security debian org", "ftp debian",
+        "snapshot debian org", "proxy golang org", "sum golang org", "registry npmjs org",
     )  # fmt: skip
     hosts = [name.replace(" ", ".") for name in names]
     found = [

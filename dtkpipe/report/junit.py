@@ -1,0 +1,52 @@
+"""Run cards as JUnit XML, which every CI system reads: one suite per run, one test case per task.
+
+Format: the schema of the Jenkins xUnit plugin (junit-10.xsd), of which this is the part that all readers know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from dtkpipe.report.card import facts
+from dtkpipe.values.run import FAILED, SUCCEEDED, RunCard, StepRecord
+
+# Characters that XML 1.0 (section 2.2) has no way to carry.
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
+
+
+def junit(cards: Sequence[RunCard]) -> str:
+    """Write one document. A task that was not reached, or left out, is a skipped case."""
+    root = ElementTree.Element("testsuites")
+    for card in cards:
+        ended = [step.state for step in card.steps]
+        suite = ElementTree.SubElement(
+            root, "testsuite",
+            name=_clean(card.name), tests=str(len(ended)), failures=str(ended.count(FAILED)), errors="0",
+            skipped=str(sum(state not in (SUCCEEDED, FAILED) for state in ended)),
+            time=f"{max(0.0, card.finished - card.created):.3f}",
+        )  # fmt: skip
+        properties = ElementTree.SubElement(suite, "properties")
+        for name, value in facts(card):
+            ElementTree.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        for step in card.steps:
+            _case(suite, card, step)
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _case(suite: ElementTree.Element, card: RunCard, step: StepRecord) -> None:
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=_clean(f"{card.pipeline}.{card.name}"), name=_clean(step.name),
+        time=f"{step.seconds:.3f}",
+    )  # fmt: skip
+    if step.state == FAILED:
+        failure = ElementTree.SubElement(case, "failure", message=_clean(step.cause or "failed"))
+        failure.text = _clean(f"exit code {step.exit_code}\nlog: {step.log}")
+    elif step.state != SUCCEEDED:
+        ElementTree.SubElement(case, "skipped", message=_clean(step.state))
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
