@@ -1,0 +1,195 @@
+"""buildah: builds images and runs programs in them, as root or not, with chroot isolation.
+
+Chroot isolation needs no container runtime and no privilege beyond a user namespace, so the same calls work on a
+laptop and in an unprivileged pod. Without the right to mount, buildah makes a user namespace of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError
+from dtkpipe.tools import process
+from dtkpipe.tools.process import Finished, ProcessFailedError
+from dtkpipe.values.access import RegistryAccess
+from dtkpipe.values.image import ImageRef
+
+_CAP_SYS_ADMIN = 21
+_REFUSED = re.compile(r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", re.IGNORECASE)
+_ABSENT = re.compile(r"manifest unknown|name unknown|not found|\b404\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the host inside a container."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Buildah:
+    """buildah with storage of its own. `storage` is a folder that may be shared by runs at the same time."""
+
+    storage: Path
+    access: RegistryAccess
+
+    def build(
+        self,
+        context: Path,
+        containerfile: Path,
+        *,
+        args: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        target: str = "",
+        network: bool = False,
+        timestamp: int = 0,
+        log: Path | None = None,
+    ) -> str:
+        """Build `containerfile` over `context`; return the image's id (`sha256:...`).
+
+        The same input gives the same image: every time in it is `timestamp` (seconds since the epoch). Without
+        `network` neither the instructions nor FROM reach out: pull() the base images before.
+        Raises ProcessFailedError with the builder's last lines; the whole output is in `log`.
+        """
+        with self._settings() as (registries, connection), tempfile.TemporaryDirectory() as folder:
+            iid = Path(folder) / "iid"
+            argv: list[str | Path] = ["build", "--isolation=chroot", "--format=oci", f"--timestamp={timestamp}"]
+            argv += ["--force-rm", "--layers=false", "--identity-label=false", f"--iidfile={iid}"]
+            argv += [f"--build-arg={name}={value}" for name, value in (args or {}).items()]
+            argv += [f"--label={name}={value}" for name, value in (labels or {}).items()]
+            argv += [f"--target={target}"] if target else []
+            argv += [*connection, "--pull=false"] if network else ["--pull=never"]
+            self._run([*registries, *argv, "--file", containerfile, context], network=network, log=log)
+            return iid.read_text().strip()
+
+    def pull(self, ref: ImageRef) -> str:
+        """Bring an image into the storage, if it is not there; return its id. Raises what push() raises."""
+        with self._settings() as (registries, connection):
+            pulled = self._talk([*registries, "pull", "--policy=missing", "--quiet", *connection, str(ref)], ref)
+        return "sha256:" + pulled.output.strip().splitlines()[-1].removeprefix("sha256:")
+
+    def push(self, image_id: str, ref: ImageRef) -> str:
+        """Push an image; return the digest it got there (`sha256:...`).
+
+        Raises NotAllowedError, NotFoundError, UnreachableError, each with the registry named.
+        """
+        with self._settings() as (registries, connection), tempfile.TemporaryDirectory() as folder:
+            digest = Path(folder) / "digest"
+            argv = [*registries, "push", "--quiet", "--format=oci", f"--digestfile={digest}", *connection]
+            self._talk([*argv, image_id, f"docker://{ref}"], ref)
+            return digest.read_text().strip()
+
+    def run_in(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        mounts: Sequence[Mount] = (),
+        workdir: str = "",
+        network: bool = True,
+        log: Path | None = None,
+    ) -> int:
+        """Run `argv` in a container of `image` (an id or a name in the storage); return its exit code."""
+        container = self._run(["from", "--pull=never", image]).output.strip()
+        try:
+            command = ["run", "--isolation=chroot"]
+            command += [f"--env={name}={value}" for name, value in (env or {}).items()]
+            for mount in mounts:
+                command.append(f"--volume={mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
+            command += [f"--workingdir={workdir}"] if workdir else []
+            return self._run([*command, container, "--", *argv], network=network, log=log, ok=None).returncode
+        finally:
+            self._run(["rm", container], ok=None)
+
+    def remove(self, image_id: str) -> None:
+        """Remove an image from the storage. One that is not there, or is in use, is no error."""
+        self._run(["rmi", image_id], ok=None)
+
+    @property
+    def driver(self) -> str:
+        """The storage driver: overlay, or vfs where overlay cannot be mounted. What a storage began with stays."""
+        for known in ("overlay", "vfs"):
+            if (self.storage / known).is_dir():
+                return known
+        self.storage.mkdir(parents=True, exist_ok=True)
+        probe = process.run([*self._global("overlay"), "info"], ok=None)
+        return "overlay" if probe.returncode == 0 else "vfs"
+
+    def _global(self, driver: str) -> list[str | Path]:
+        return ["buildah", "--root", self.storage, "--runroot", self.storage / "run", "--storage-driver", driver]
+
+    def _run(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        network: bool = True,
+        log: Path | None = None,
+        ok: Sequence[int] | None = (0,),
+    ) -> Finished:
+        return process.run([*_network(network), *self._global(self.driver), *argv], log=log, ok=ok)
+
+    def _talk(self, argv: Sequence[str | Path], ref: ImageRef) -> Finished:
+        try:
+            return self._run(argv)
+        except ProcessFailedError as error:
+            raise _about_registry(error, ref) from error
+
+    @contextlib.contextmanager
+    def _settings(self) -> Iterator[tuple[list[str | Path], list[str | Path]]]:
+        """Give the flags before and after the subcommand that say how registries are spoken to."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            registries = folder / "registries.conf.d"
+            registries.mkdir()
+            # The machine's own drop-ins (mirrors, short names) stay in force; ours come last.
+            for own in sorted(Path("/etc/containers/registries.conf.d").glob("*.conf")):
+                (registries / own.name).symlink_to(own)
+            (registries / "zz-dtkpipe.conf").write_text(
+                "".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in self.access.insecure)
+            )
+            connection: list[str | Path] = []
+            if self.access.auth_file:
+                auth = self.access.auth_file
+                if not auth.is_file():
+                    auth = folder / "auth.json"
+                    auth.write_text("{}")
+                connection.append(f"--authfile={auth}")
+            if self.access.ca:
+                (folder / "certs").mkdir()
+                (folder / "certs" / "ca.crt").write_text(self.access.ca)
+                connection.append(f"--cert-dir={folder / 'certs'}")
+            yield ["--registries-conf-dir", registries], connection
+
+
+def _network(allowed: bool) -> list[str | Path]:
+    """Return what to put before buildah: its chroot isolation cannot take the network away, a namespace can."""
+    if allowed:
+        return []
+    return ["unshare", "--net"] if may_mount() else ["buildah", "unshare", "unshare", "--net"]
+
+
+def may_mount() -> bool:
+    """Tell whether this process has CAP_SYS_ADMIN; without it buildah works in a user namespace."""
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return bool(effective and int(effective[1], 16) >> _CAP_SYS_ADMIN & 1)
+
+
+def _about_registry(error: ProcessFailedError, ref: ImageRef) -> DtkpipeError:
+    said = error.details[-1] if error.details else error.what
+    if _REFUSED.search(said):
+        return NotAllowedError(
+            f"registry {ref.registry} refuses access to {ref.repository}",
+            said,
+            hint=f"buildah login {ref.registry}, or set REGISTRY_AUTH_FILE",
+        )
+    if _ABSENT.search(said):
+        return NotFoundError(f"{ref} is not there", said)
+    return UnreachableError(f"registry {ref.registry} does not answer as it should", said)
