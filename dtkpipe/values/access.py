@@ -18,7 +18,7 @@ class RegistryAccess:
     """What `Registry` and the tools that talk to registries need to know besides the image's name."""
 
     insecure: tuple[str, ...] = ()
-    """Hosts (`host:port`, as image references spell them) that may be spoken to in plain HTTP or with any certificate."""
+    """Hosts (`host:port`, as image references spell them) that may be spoken to without TLS, or with any certificate."""
     ca: str = ""
     """Certificates (PEM) to trust besides the system's."""
     auth_file: Path | None = None

@@ -1,0 +1,96 @@
+"""What a registry's refusal means for the user: one place that turns answers and broken connections into errors."""
+
+from __future__ import annotations
+
+import json
+
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
+
+from dtkpipe.clients.auth import Credential
+from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, RunFailedError, UnreachableError
+from dtkpipe.values.access import RegistryAccess
+from dtkpipe.values.image import ImageRef
+
+
+class NoSpaceError(UnreachableError):
+    """The registry is full, or the image is over its quota. Trying again at once does not help."""
+
+
+_ANSWER = 64 * 1024
+_NO_SPACE = ("no space left", "insufficient storage", "disk quota", "quota exceeded", "quota has been exceeded")
+
+
+def refused(
+    response: urllib3.BaseHTTPResponse,
+    image: ImageRef,
+    asked: str,
+    credential: Credential | None,
+    access: RegistryAccess,
+) -> DtkpipeError:
+    """Return the error that an answer with an unexpected status stands for. Reads the answer's body."""
+    host, status = image.registry, response.status
+    said = _message(response)
+    got = f"{host} answered {status}" + (f": {said}" if said else "")
+    if status in (401, 403):
+        return NotAllowedError(
+            f"{host} does not allow to {asked}",
+            got,
+            _credentials_used(credential, image, access),
+            hint=f"check the credentials: podman login {host}",
+        )
+    if status == 404:
+        return NotFoundError(f"cannot {asked}: {host} does not have it", got)
+    if status in (413, 507) or any(words in said.lower() for words in _NO_SPACE):
+        return NoSpaceError(f"{host} has no space left: cannot {asked}", got)
+    if status == 429:
+        return UnreachableError(f"{host} is asked too often: cannot {asked}", got, hint="try again later")
+    if status >= 500:
+        return UnreachableError(f"{host} fails: cannot {asked}", got)
+    return RunFailedError(f"{host} refuses to {asked}", got)
+
+
+def unreachable(error: HTTPError, host: str, asked: str) -> UnreachableError:
+    """Return the error for a connection that could not be made, or broke more often than we try."""
+    cause: BaseException | None = getattr(error, "reason", None) or error
+    names = {
+        NameResolutionError: "the host name is not known",
+        ConnectTimeoutError: "no answer: the connection timed out",
+        ReadTimeoutError: "the answer stopped: no data within the time limit",
+    }
+    why = next((text for kind, text in names.items() if isinstance(cause, kind)), "")
+    if not why and isinstance(cause, NewConnectionError):
+        why = str(cause).rpartition(": ")[2]
+    return UnreachableError(
+        f"{host} cannot be reached: cannot {asked}",
+        why or str(cause)[:300],
+        hint=f"is the registry up, and reachable from here? curl -sS https://{host}/v2/",
+    )
+
+
+def _credentials_used(credential: Credential | None, image: ImageRef, access: RegistryAccess) -> str:
+    if credential:
+        return f"credentials used: {credential.source}"
+    looked = ", ".join(str(path) for path in access.auth_files)
+    if looked:
+        return f"no credentials used: no entry for {image.name} in {looked}"
+    if access.auth_file:
+        return f"no credentials used: {access.auth_file} does not exist"
+    return "no credentials used: no auth file was found (REGISTRY_AUTH_FILE is not set)"
+
+
+def _message(response: urllib3.BaseHTTPResponse) -> str:
+    """Return what the registry says, in one line: `errors[].message` of the distribution specification."""
+    try:
+        body = response.read(_ANSWER, decode_content=True)
+        errors = json.loads(body)["errors"]
+        words = [f"{one.get('message') or one.get('code')} {_detail(one.get('detail'))}".strip() for one in errors]
+        return "; ".join(words)[:300].replace("\n", " ")
+    except (HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    finally:
+        response.drain_conn()
+
+
+def _detail(detail: object) -> str:
+    return "" if not detail else f"({json.dumps(detail)})"

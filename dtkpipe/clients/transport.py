@@ -1,0 +1,268 @@
+"""HTTP to registries: pooled connections, retries, tokens, redirects, and errors that name the host.
+
+Token flow: distribution.github.io/distribution/spec/auth/token and .../auth/oauth.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO
+from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from dtkpipe import __version__
+from dtkpipe.clients.auth import DOCKER_HUB, Challenge, Credential, challenges, find
+from dtkpipe.clients.refusals import refused, unreachable
+from dtkpipe.errors import InvalidError, UnreachableError
+from dtkpipe.values.access import RegistryAccess
+from dtkpipe.values.image import ImageRef
+
+Response = urllib3.BaseHTTPResponse
+
+_HUB_HOST = "registry-1.docker.io"
+_ROUNDS = 6
+_TOKEN_ANSWER = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long to wait for a registry, in seconds, and how often to ask again."""
+
+    connect: float = 10
+    read: float = 60
+    """Between two reads, not for the whole answer."""
+    attempts: int = 5
+    backoff: float = 0.5
+    longest: int = 30
+    """The longest wait between two attempts, also where a registry's Retry-After asks for more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """What to ask a token for: actions on the image's own repository, and pull on others (for mounts)."""
+
+    actions: str = "pull"
+    also: tuple[ImageRef, ...] = ()
+
+
+PULL, PUSH, DELETE = Rights(), Rights(actions="pull,push"), Rights(actions="pull,push,delete")
+
+
+class Transport:
+    """Requests to registries. Connections and tokens are kept; safe to use from several threads."""
+
+    def __init__(self, access: RegistryAccess, patience: Patience | None = None) -> None:
+        self.access = access
+        self.patience = patience or Patience()
+        self._pools: dict[tuple[bool, str], urllib3.PoolManager] = {}
+        self._bases: dict[str, str] = {}
+        self._tokens: dict[tuple[str, str], str] = {}
+
+    def send(
+        self,
+        method: str,
+        image: ImageRef,
+        url: str,
+        *,
+        asked: str,
+        rights: Rights = PULL,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | IO[bytes] | None = None,
+        ok: tuple[int, ...] = (200,),
+        resend: bool = True,
+    ) -> Response:
+        """Send one request about `image` and return the answer, its body unread.
+
+        `url` is a path below /v2/, or a URL that the registry gave; `asked` is what we want, as in "cannot ...".
+        A `body` that is a file is sent from where it stands, and needs a Content-Length; without `resend`, a connection
+        that breaks after it was begun is not tried again.
+        Raises NotAllowedError, NotFoundError, UnreachableError, RunFailedError for an answer that is not in `ok`.
+        """
+        base = self._base(image.registry, asked)
+        scope = self._scope(image, rights)
+        target = _joined(base, url)
+        start = body.tell() if body is not None and not isinstance(body, bytes) else 0
+        credential: Credential | None = None
+        for _ in range(_ROUNDS):
+            own = _origin(target) == _origin(base)
+            sent = {"User-Agent": f"dtkpipe/{__version__}", **(headers or {})}
+            token = self._tokens.get((image.registry, scope)) if own else None
+            if token:
+                sent["Authorization"] = token
+            if body is not None and not isinstance(body, bytes):
+                body.seek(start)
+            response = self._once(method, target, image.registry, sent, body, asked, resend)
+            if response.status == 401 and own:
+                credential = credential or find(self.access, image)
+                fresh = self._authorize(response, image, credential, scope, asked)
+                if fresh and fresh != token:
+                    response.drain_conn()
+                    self._tokens[image.registry, scope] = fresh
+                    continue
+            location = response.headers.get("Location")
+            if response.status in (301, 302, 303, 307, 308) and location:
+                response.drain_conn()
+                target = _followed(target, location, image.registry, self.access, asked)
+                continue
+            if response.status not in ok:
+                if not credential and response.status in (401, 403):
+                    credential = find(self.access, image)
+                raise refused(response, image, asked, credential, self.access)
+            return response
+        raise UnreachableError(f"{image.registry} redirects without end: cannot {asked}")
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        registry: str,
+        headers: Mapping[str, str],
+        body: bytes | IO[bytes] | None,
+        asked: str,
+        resend: bool = True,
+        probe: bool = False,
+    ) -> Response:
+        patience = self.patience
+        retries = urllib3.Retry(
+            total=0 if probe else patience.attempts - 1,
+            read=None if resend else 0,
+            other=None if resend else 0,
+            redirect=0,
+            allowed_methods=None,
+            status_forcelist=(429, 502, 503, 504),
+            backoff_factor=patience.backoff,
+            backoff_max=patience.longest,
+            backoff_jitter=patience.backoff / 2,
+            retry_after_max=patience.longest,
+            raise_on_status=False,
+            raise_on_redirect=False,
+        )
+        try:
+            return self._pool(url, registry).urlopen(
+                method, url, body=body, headers=headers, redirect=False, retries=retries, preload_content=False,
+                decode_content=False, timeout=urllib3.Timeout(connect=patience.connect, read=patience.read),
+            )  # fmt: skip
+        except HTTPError as error:
+            raise unreachable(error, urlsplit(url).netloc, asked) from error
+
+    def _pool(self, url: str, registry: str) -> urllib3.PoolManager:
+        """Return the pool for a URL. Only the registry that was asked for may be spoken to with any certificate."""
+        parts = urlsplit(url)
+        verified = not (self.access.is_insecure(registry) and self.access.is_insecure(parts.netloc))
+        proxy = ""
+        if not urllib.request.proxy_bypass(parts.hostname or ""):
+            proxy = urllib.request.getproxies().get(parts.scheme, "")
+        if (verified, proxy) not in self._pools:
+            context = ssl.create_default_context()
+            if self.access.ca:
+                try:
+                    context.load_verify_locations(cadata=self.access.ca)
+                except ssl.SSLError as error:
+                    raise InvalidError("the certificates for registries cannot be read", str(error.reason)) from error
+            if not verified:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._pools[verified, proxy] = (
+                urllib3.ProxyManager(proxy, maxsize=8, ssl_context=context)
+                if proxy
+                else urllib3.PoolManager(maxsize=8, ssl_context=context)
+            )
+        return self._pools[verified, proxy]
+
+    def _base(self, registry: str, asked: str) -> str:
+        """Return `https://host/v2/`; http only for an insecure registry that does not speak TLS."""
+        if registry not in self._bases:
+            host = _HUB_HOST if registry == DOCKER_HUB else registry
+            base = f"https://{host}/v2/"
+            if self.access.is_insecure(registry):
+                try:
+                    self._once("GET", base, registry, {}, None, asked, probe=True).drain_conn()
+                except UnreachableError:
+                    base = f"http://{host}/v2/"
+            self._bases[registry] = base
+        return self._bases[registry]
+
+    @staticmethod
+    def _scope(image: ImageRef, rights: Rights) -> str:
+        others = [f"repository:{other.repository}:pull" for other in rights.also]
+        return " ".join([f"repository:{image.repository}:{rights.actions}", *others])
+
+    def _authorize(
+        self, response: Response, image: ImageRef, credential: Credential | None, scope: str, asked: str
+    ) -> str:
+        """Return the Authorization header that the 401 asks for, or "" where we have nothing to give."""
+        for challenge in challenges(response.headers.get("WWW-Authenticate", "")):
+            if challenge.scheme == "bearer" and "realm" in challenge.params:
+                return f"Bearer {self._token(challenge, image, credential, scope, asked)}"
+            if challenge.scheme == "basic" and credential and credential.username:
+                return credential.basic
+        return ""
+
+    def _token(
+        self, challenge: Challenge, image: ImageRef, credential: Credential | None, scope: str, asked: str
+    ) -> str:
+        realm = challenge.params["realm"]
+        host = urlsplit(realm).netloc
+        if urlsplit(realm).scheme != "https" and not self.access.is_insecure(host):
+            raise UnreachableError(
+                f"{image.registry} sends us for a token to a host that is not spoken to in the clear: {host}",
+                hint="allow it only if you trust the network: --insecure-registries",
+            )
+        scopes = list(dict.fromkeys([*scope.split(" "), *challenge.params.get("scope", "").split()]))
+        service = challenge.params.get("service", "")
+        headers = {"User-Agent": f"dtkpipe/{__version__}"}
+        if credential and credential.identity_token:
+            form = {
+                "grant_type": "refresh_token", "refresh_token": credential.identity_token, "service": service,
+                "scope": " ".join(scopes), "client_id": "dtkpipe",
+            }  # fmt: skip
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            answer = self._once("POST", realm, image.registry, headers, urlencode(form).encode(), asked)
+        else:
+            query = urlencode([("service", service), *(("scope", one) for one in scopes)])
+            if credential:
+                headers["Authorization"] = credential.basic
+            url = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}"
+            answer = self._once("GET", url, image.registry, headers, None, asked)
+        if answer.status != 200:
+            raise refused(answer, image, asked, credential, self.access)
+        try:
+            data = json.loads(answer.read(_TOKEN_ANSWER, decode_content=True))
+            token = str(data.get("token") or data["access_token"])
+        except (HTTPError, ValueError, KeyError, AttributeError) as error:
+            raise UnreachableError(f"{host} gave no token for {image.registry}: cannot {asked}") from error
+        finally:
+            answer.drain_conn()
+        return token
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _joined(base: str, url: str) -> str:
+    """Return `url` below `base`. A registry behind a proxy may take itself for http: we stay with https."""
+    joined = urljoin(base, url)
+    parts, own = urlsplit(joined), urlsplit(base)
+    return urlunsplit(parts._replace(scheme=own.scheme)) if parts.netloc == own.netloc else joined
+
+
+def _followed(url: str, location: str, registry: str, access: RegistryAccess, asked: str) -> str:
+    """Return where a redirect leads; never from TLS to the clear."""
+    target = urljoin(url, location)
+    parts = urlsplit(target)
+    if parts.scheme not in ("http", "https") or (
+        parts.scheme == "http" and urlsplit(url).scheme == "https" and not access.is_insecure(parts.netloc)
+    ):
+        raise UnreachableError(
+            f"{registry} redirects to a host that is not spoken to in the clear: {parts.netloc or location[:80]}",
+            f"cannot {asked}",
+        )
+    return target
