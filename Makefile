@@ -47,7 +47,7 @@ format: .stamps/python  ## Let ruff write the style
 
 .PHONY: docs
 docs: .stamps/python  ## Write the generated pages again
-	$(BIN)/python -m tests.docs
+	$(BIN)/python -m tests.reference
 
 .PHONY: wheel
 wheel: .stamps/python  ## Build the wheel into dist/

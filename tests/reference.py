@@ -1,0 +1,156 @@
+"""Writes the reference pages from the code that they describe: `make docs`. A test tells when they are stale."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dtkpipe import tasks
+from dtkpipe.cli.application import COMMANDS, load
+from dtkpipe.errors import EXIT_CODES
+from dtkpipe.steps.contract import flag, render
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """Every generated page: file name in docs/reference -> text."""
+    makers: Mapping[str, Callable[[], Iterator[str]]] = {
+        "cli.md": cli,
+        "steps.md": steps,
+        "exit-codes.md": exit_codes,
+        "run-card.md": run_card,
+    }
+    return {name: NOTE + "\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for row in (head, ["---"] * len(head), *rows):
+        yield f"| {' | '.join(map(cell, row))} |"
+    yield ""
+
+
+def cell(text: str) -> str:
+    """One cell as Markdown: one line, no bar, and no HTML outside of code."""
+    line = " ".join(text.split()).replace("|", "&#124;")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(line.split("`")))
+
+
+def cli() -> Iterator[str]:
+    yield "# Command line\n"
+    yield "Answers go to stdout, the rest to stderr. [Exit codes](exit-codes.md) are the same for all commands.\n"
+    yield from table(
+        ("command", "what it does"), [(f"[`{name}`](#{name})", entry.summary) for name, entry in COMMANDS.items()]
+    )
+    for name in COMMANDS:
+        yield f"## {name}\n"
+        yield from command(load(name), f"dtkpipe {name}")
+
+
+def command(found: Any, path: str) -> Iterator[str]:
+    context = typer.Context(found, info_name=path)
+    yield f"    {' '.join([path, *found.collect_usage_pieces(context)])}\n"
+    yield inspect.cleandoc(found.help or "") + "\n"
+    if path == "dtkpipe step":
+        yield "The flags of each step: [steps](steps.md).\n"
+    options = []
+    for param in found.params:
+        record = param.get_help_record(context)
+        if record and "--help" not in param.opts:
+            options.append((f"`{record[0]}`", record[1]))
+        elif record is None and getattr(param, "help", ""):
+            options.append((f"`{param.make_metavar(context)}`", param.help))
+    if options:
+        yield from table(("option", "meaning"), options)
+    for name, child in getattr(found, "commands", {}).items():
+        yield f"### {path.removeprefix('dtkpipe ')} {name}\n"
+        yield from command(child, f"{path} {name}")
+
+
+def steps() -> Iterator[str]:
+    yield "# Steps\n"
+    yield (
+        "The programs that the tasks of a pipeline run. Each also runs alone: `dtkpipe step NAME --flag=value ...`,\n"
+        "with `-o json` for its answer as a document. In a pipeline, an input that is not wired is a parameter of its\n"
+        "name.\n"
+    )
+    for task in tasks.ALL:
+        module = task.module
+        yield f"## {task.step}\n"
+        yield inspect.cleandoc(module.__doc__ or "").partition(": ")[2] + "\n"
+        rights = ", ".join(
+            filter(None, [
+                "root in its container" if task.rights.root else "",
+                f"capabilities {' '.join(task.rights.capabilities)}" if task.rights.capabilities else "",
+                f"service account `{task.rights.service_account}`",
+                *(f"secret `{secret.name}` ({', '.join(secret.files)})" for secret in task.secrets),
+            ])
+        )  # fmt: skip
+        yield f"Rights: {rights}. Time limit {task.timeout} s, retries {task.retries}.\n"
+        rows = [
+            (f"`{flag(one.name)}`", default(one), str(one.metadata["doc"])) for one in dataclasses.fields(module.Args)
+        ]
+        yield from table(("input", "default", "meaning"), rows)
+        results = [(f"`{one.name.upper()}`", str(one.metadata["doc"])) for one in dataclasses.fields(module.Results)]
+        yield from table(("result", "meaning"), results)
+
+
+def default(field: Any) -> str:
+    if field.default is MISSING:
+        return "required"
+    text = render(field.default)
+    return f"`{text}`" if text else ""
+
+
+def exit_codes() -> Iterator[str]:
+    yield "# Exit codes\n"
+    yield "Below ten they speak of the tool, from ten on of the run. `dtkpipe help exit-codes` prints them.\n"
+    yield from table(("code", "meaning"), [(str(code), meaning) for code, meaning in EXIT_CODES])
+    yield (
+        "An error says on stderr what happened, then where we looked or what we got, then `hint:` with the next\n"
+        "command. Only code 7 is worth trying again without changing anything."
+    )
+
+
+def run_card() -> Iterator[str]:
+    yield "# Run card\n"
+    yield from prose("dtkpipe.values.run")
+    for name in ("RunCard", "StepRecord"):
+        yield f"## {name}\n"
+        yield from described("dtkpipe.values.run", name)
+
+
+def prose(module: str) -> Iterator[str]:
+    yield inspect.cleandoc(importlib.import_module(module).__doc__ or "") + "\n"
+
+
+def described(module: str, name: str) -> Iterator[str]:
+    """A dataclass as its docstring and a table of its fields; a field's meaning is the string below it."""
+    tree = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text())
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    yield (ast.get_docstring(found) or "") + "\n"
+    rows = []
+    for node, after in zip(found.body, [*found.body[1:], ast.Pass()], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            says = after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+            rows.append((f"`{ast.unparse(node.target)}`", f"`{ast.unparse(node.annotation)}`", str(says)))
+    yield from table(("field", "type", "meaning"), rows)
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
