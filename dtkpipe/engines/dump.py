@@ -1,53 +1,23 @@
 """The one YAML writer. Same objects, same bytes, and every reader sees the same values.
 
-YAML 1.1 and 1.2 readers disagree about `y`, `08`, `1e5`, `0o17`: here every string is in double quotes unless all of
-them take it for a string (word characters after a letter, and none of their words for true, false and nothing).
+YAML 1.1 and 1.2 readers disagree about `y`, `08`, `1e5`, `0o17`: here a string is in double quotes, as in JSON, unless
+all of them take it for a string (word characters after a letter, and none of their words for true, false, nothing).
+Written by hand because that is all there is to it: PyYAML's fastest writer needs ten times as long for a pipeline, and
+its representers belong to whoever changed them last.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
-
-import yaml
-
-try:
-    from yaml import CSafeDumper as _Base  # ten times faster where PyYAML has libyaml
-except ImportError:  # pragma: no cover
-    from yaml import SafeDumper as _Base  # type: ignore[assignment]
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
 _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "infinity"})
-_NEVER_FOLD = 2**31 - 1
-
-
-class Dumper(_Base):
-    """Represents plain data only. Its own representers: other packages change those of PyYAML's classes."""
-
-    yaml_representers = {}  # noqa: RUF012  (PyYAML's name and type)
-    yaml_multi_representers = {}  # noqa: RUF012
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        """Write what occurs twice twice: anchors are for machines."""
-        return True
-
-
-def _string(dumper: Any, text: str) -> yaml.Node:
-    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')  # type: ignore[no-any-return]
-
-
-def _refuse(_dumper: Any, value: object) -> yaml.Node:
-    raise TypeError(f"{value!r} is no plain data")
-
-
-Dumper.add_representer(None, _refuse)  # type: ignore[arg-type]
-Dumper.add_representer(str, _string)
-Dumper.add_representer(bool, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value).lower()))
-Dumper.add_representer(int, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:int", str(value)))
-Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items))
-Dumper.add_representer(dict, lambda dumper, items: dumper.represent_mapping("tag:yaml.org,2002:map", items.items()))
+# What YAML 1.1 does not call printable, and JSON leaves as it is. https://yaml.org/spec/1.1/#c-printable
+_NOT_PRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 def dump(objects: Sequence[Mapping[str, Any]]) -> str:
@@ -56,7 +26,59 @@ def dump(objects: Sequence[Mapping[str, Any]]) -> str:
     Takes strings, booleans, integers, lists and dictionaries; anything else is a bug of the caller's and raises
     TypeError.
     """
-    return "---\n".join(
-        yaml.dump(one, Dumper=Dumper, sort_keys=False, default_flow_style=False, width=_NEVER_FOLD, allow_unicode=True)
-        for one in objects
-    )
+    documents = []
+    for one in objects:
+        lines: list[str] = []
+        _mapping(one, "", "", lines)
+        documents.append("\n".join([*lines, ""]))
+    return "---\n".join(documents)
+
+
+def _mapping(items: Mapping[str, Any], first: str, indent: str, lines: list[str]) -> None:
+    """Append the lines of a mapping; the first one begins with `first` (`- ` of a sequence), the others with spaces."""
+    for key, value in items.items():
+        _value(f"{first}{_string(key)}:", value, indent, lines)
+        first = indent
+
+
+def _sequence(items: Sequence[Any], first: str, indent: str, lines: list[str]) -> None:
+    for value in items:
+        if isinstance(value, dict) and value:
+            _mapping(value, f"{first}- ", f"{indent}  ", lines)
+        elif isinstance(value, list) and value:
+            _sequence(value, f"{first}- ", f"{indent}  ", lines)
+        else:
+            lines.append(f"{first}- {_scalar(value)}")
+        first = indent
+
+
+def _value(head: str, value: Any, indent: str, lines: list[str]) -> None:
+    if isinstance(value, dict) and value:
+        lines.append(head)
+        _mapping(value, f"{indent}  ", f"{indent}  ", lines)
+    elif isinstance(value, list) and value:
+        lines.append(head)
+        _sequence(value, indent, indent, lines)
+    else:
+        lines.append(f"{head} {_scalar(value)}")
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if value == {} or value == []:
+        return "{}" if value == {} else "[]"
+    raise TypeError(f"{value!r} is no plain data")
+
+
+@lru_cache(maxsize=8192)
+def _string(text: str) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no key")
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return _NOT_PRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
