@@ -79,7 +79,8 @@ class _Commands(TyperGroup):
             return load(cmd_name)
         near = nearest(cmd_name, list(COMMANDS))
         raise UsageError(
-            f"there is no command `{cmd_name[:80]}`", hint=f"did you mean `dtkpipe {near}`?" if near else "dtkpipe --help"
+            f"there is no command `{cmd_name[:80]}`",
+            hint=f"did you mean `dtkpipe {near}`?" if near else "dtkpipe --help",
         )
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002

@@ -6,6 +6,7 @@ Nothing secret may be in an argv: it is shown in logs and in the process list. P
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from typing import IO
 from dtkpipe.errors import DtkpipeError, UnsupportedError
 
 Argv = Sequence[str | Path]
+Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,24 @@ def start(
     stdout: IO[bytes] | int = subprocess.PIPE,
     stderr: IO[bytes] | int = subprocess.PIPE,
     outlives_us: bool = False,
-) -> subprocess.Popen[bytes]:
+    own_group: bool = False,
+) -> Process:
     """Start a program and return at once; the caller waits for it or ends it. Raises ToolMissingError.
 
     `outlives_us` is for servers that several runs share: the program gets a session of its own and is not killed
-    with us.
+    with us. `own_group` keeps a Ctrl-C at the terminal from it, and lets `signal_group` reach all that it started.
     """
     command = [which(str(argv[0])), *(str(token) for token in argv[1:])] if outlives_us else _guarded(argv)
     return subprocess.Popen(
         command, cwd=cwd, env={**os.environ, **(env or {})}, stdin=stdin, stdout=stdout, stderr=stderr,
-        start_new_session=outlives_us,
+        start_new_session=outlives_us, process_group=0 if own_group else None,
     )  # fmt: skip
+
+
+def signal_group(started: Process, number: int) -> None:
+    """Send a signal to a program that was started with `own_group`, and to its children. Gone is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, number)
 
 
 PIPE = subprocess.PIPE
