@@ -31,6 +31,11 @@ class HostKernel:
             raise UnsupportedError("this machine does not run Linux", "no /proc/sys/kernel/osrelease")
         return text
 
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self._read("proc/sys/kernel/hostname")
+
     def require(self, kernel: Kernel) -> None:
         """Raise UnsupportedError unless this kernel is `kernel` and lets us load modules."""
         if self.release != kernel.release:
