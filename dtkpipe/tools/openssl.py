@@ -1,0 +1,49 @@
+"""openssl(1): checks module signatures by another code than the one that makes them, and makes throw-away keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dtkpipe.tools.process import run
+from dtkpipe.tools.x509 import Certificate, PrivateKey
+
+_SECONDS = 60.0
+
+
+def signed_by(content: bytes, signature: bytes, certificate: Certificate, work: Path) -> bool:
+    """Tell whether `signature` (CMS, detached, DER) is the certificate holder's over `content`.
+
+    As in the kernel, neither the certificate's dates nor its issuer count. `work` is a folder for the files.
+    """
+    files = {"content": content, "signature.der": signature, "certificate.pem": certificate.pem.encode()}
+    for name, data in files.items():
+        (work / name).write_bytes(data)
+    done = run(
+        [
+            "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", work / "signature.der",
+            "-content", work / "content", "-certfile", work / "certificate.pem", "-nointern", "-noverify",
+            "-out", work / "verified",
+        ],
+        timeout=_SECONDS,
+        ok=None,
+    )  # fmt: skip
+    for name in (*files, "verified"):
+        (work / name).unlink(missing_ok=True)
+    return done.returncode == 0
+
+
+def throw_away_key(common_name: str, work: Path) -> tuple[PrivateKey, Certificate]:
+    """Make a key and a certificate that nobody trusts; nothing of them stays on disk."""
+    key, certificate = work / "throw-away.key", work / "throw-away.pem"
+    run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+            "-days", "2", "-subj", f"/CN={common_name}", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-addext", "keyUsage=digitalSignature",
+        ],
+        timeout=_SECONDS,
+    )  # fmt: skip
+    made = PrivateKey.parse(key.read_bytes()), Certificate.parse(certificate.read_bytes())
+    key.unlink()
+    certificate.unlink()
+    return made
