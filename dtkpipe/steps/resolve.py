@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from dtkpipe.errors import NotFoundError, UnsupportedError, UsageError
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
+from dtkpipe.values.arch import Arch
+from dtkpipe.values.image import ImageRef
+from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.release import OpenShiftRelease, parse_release
+
+if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,5 +41,86 @@ class Results:
 
 
 def run(args: Args, room: Room) -> Results:
-    """Find or make the toolkit."""
-    raise NotImplementedError
+    """Find or make the toolkit. Raises UsageError, NotFoundError, InvalidError, UnsupportedError, UnreachableError."""
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.values.access import access_from
+
+    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    kernel = Kernel.parse(args.kernel) if args.kernel else None
+    arch = Arch.parse(args.arch) if args.arch else kernel.arch if kernel else None
+    if kernel and kernel.arch not in (None, arch):
+        raise UsageError(f"kernel {kernel} is not of architecture {arch}")
+    if args.toolkit:
+        return _given(args, kernel, arch, registry)
+    return _made(args, kernel, arch or Arch.host(), registry, room)
+
+
+def _given(args: Args, kernel: Kernel | None, arch: Arch | None, registry: Registry) -> Results:
+    """Take the toolkit image that was named; its kernel is read from it."""
+    from dtkpipe.toolkits.existing import kernel_of
+
+    image = ImageRef.parse(args.toolkit)
+    image = image.at(registry.manifest(image, arch).digest)
+    how = "as given"
+    if kernel is None:
+        kernel, how = kernel_of(registry, image, arch, args.variant)
+    return Results(
+        kernel=kernel.release, arch=(kernel.arch or arch or Arch.host()).name, toolkit_url=image.name,
+        toolkit_digest=image.digest, release=args.release, how=f"toolkit image given by hand; kernel {how}",
+    )  # fmt: skip
+
+
+def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, room: Room) -> Results:
+    """Find the distribution whose archive has the kernel; find its toolkit in the repository, or make it."""
+    from dtkpipe.toolkits.distribution import distributions
+    from dtkpipe.toolkits.make import Maker
+    from dtkpipe.toolkits.plan import Suite, nearest
+
+    if not (args.release or kernel):
+        raise UsageError("nothing says what to build for", hint="give --release, --kernel or --toolkit")
+    if not args.toolkit_repo:
+        raise UsageError(
+            "there is no repository for the toolkit", "a toolkit that is made has to be pushed somewhere",
+            hint="give --toolkit-repo REGISTRY/REPOSITORY",
+        )  # fmt: skip
+    repo = ImageRef.parse(args.toolkit_repo)
+    known = distributions()
+    if args.release:
+        release = parse_release(args.release, [one.name for one in known])
+        if isinstance(release, OpenShiftRelease):
+            raise UnsupportedError(
+                f"OpenShift {release} cannot be looked up: this version of dtkpipe does not read release payloads",
+                "the Driver Toolkit of the release can be given by hand",
+                hint=f"--release {args.release} --toolkit REGISTRY/driver-toolkit@sha256:... (the release stays as a label)",
+            )  # fmt: skip
+        known = tuple(one for one in known if one.name == release.name)
+    suites = [Suite(one, arch, Arch.host(), room.cache, room.say) for one in known]
+    if kernel is None:
+        suite = suites[0]
+        kernel = suite.newest(args.variant or "std")
+        how = f"newest {args.variant or 'std'} kernel of {suite.distribution.name}"
+    else:
+        if args.variant and args.variant != kernel.variant:
+            raise UsageError(f"kernel {kernel} is of variant {kernel.variant}, not {args.variant}")
+        having = [one for one in suites if kernel in one.kernels()]
+        if not having:
+            names = " and ".join(one.distribution.name for one in suites)
+            everything = [one for suite in suites for one in suite.kernels()]
+            raise NotFoundError(
+                f"the archives of {names} have no kernel {kernel}",
+                f"nearest: {', '.join(nearest(kernel, everything)) or 'none'}",
+                hint="for a kernel of another origin give its toolkit image: --toolkit IMAGE",
+            )
+        suite = having[0]
+        how = f"kernel found in the archive of {suite.distribution.name}"
+    plan = suite.plan(kernel)
+    try:
+        digest = registry.digest(repo.tagged(plan.tag))
+        how += "; its toolkit was there already"
+    except NotFoundError:
+        digest = Maker(suite, registry, room.cache, room.say).make(plan, repo)
+        how += f"; toolkit made from packages of {suite.distribution.title}"
+    return Results(
+        kernel=kernel.release, arch=arch.name, toolkit_url=repo.name, toolkit_digest=digest,
+        release=suite.distribution.name, how=how,
+    )  # fmt: skip
