@@ -21,15 +21,9 @@ FOLDER = ROOT / "docs" / "reference"
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 
 
-def pages() -> dict[str, str]:
-    """Every generated page: file name in docs/reference -> text."""
-    makers: Mapping[str, Callable[[], Iterator[str]]] = {
-        "cli.md": cli,
-        "steps.md": steps,
-        "exit-codes.md": exit_codes,
-        "run-card.md": run_card,
-    }
-    return {name: NOTE + "\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+def page(name: str) -> str:
+    """The text of one generated page of docs/reference."""
+    return NOTE + "\n" + "\n".join(PAGES[name]()) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -145,11 +139,19 @@ def described(module: str, name: str) -> Iterator[str]:
     yield from table(("field", "type", "meaning"), rows)
 
 
+PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
+    "cli.md": cli,
+    "steps.md": steps,
+    "exit-codes.md": exit_codes,
+    "run-card.md": run_card,
+}
+
+
 def main() -> None:
     """Write the pages."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, text in pages().items():
-        (FOLDER / name).write_text(text)
+    for name in PAGES:
+        (FOLDER / name).write_text(page(name))
 
 
 if __name__ == "__main__":
