@@ -46,6 +46,11 @@ class Rendered:
     unsupported: tuple[Unsupported, ...] = ()
 
 
+def fields(**given: Any) -> Object:
+    """Return the fields that hold something; an empty string, list or object stands for "not set"."""
+    return {name: value for name, value in given.items() if value not in (None, "", [], {})}
+
+
 def carried(params: Mapping[str, str]) -> dict[str, str]:
     """Return the values of parameters, all of which every engine carries as data. Raises UsageError."""
     for name, value in params.items():

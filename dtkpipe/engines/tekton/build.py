@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dtkpipe.engines.rendered import Object as Fields
+from dtkpipe.engines.rendered import fields
+
 API = "tekton.dev/v1"
 MIN_VERSION = "1.9.0"
 """The oldest Tekton Pipelines that is supported; goes into an annotation that Tekton's catalogue tools read."""
-
-Fields = dict[str, Any]
-
-
-def fields(**given: Any) -> Fields:
-    """Return the fields that hold something. A trailing underscore keeps Python's words free."""
-    return {name.rstrip("_"): value for name, value in given.items() if value not in (None, [], {}, ())}
 
 
 def an_object(kind: str, metadata: Fields, spec: Fields) -> Fields:
@@ -74,7 +70,11 @@ def pipeline_spec(*, description: str, params: Sequence[Fields], tasks: Sequence
                   results: Sequence[Fields]) -> Fields:  # fmt: skip
     """Return a Pipeline's tasks in their order, and those that run after them however they ended."""
     return fields(
-        description=description, params=list(params), tasks=list(tasks), finally_=list(finally_), results=list(results)
+        description=description,
+        params=list(params),
+        tasks=list(tasks),
+        **{"finally": list(finally_)},
+        results=list(results),
     )
 
 

@@ -11,6 +11,7 @@ from dtkpipe.engines.rendered import (
     Rendered,
     Unsupported,
     carried,
+    fields,
     image_results,
     labels,
     longest,
@@ -140,7 +141,7 @@ def _run(pipeline: Pipeline, what: Object, values: Mapping[str, str], run_name: 
     return build.an_object(
         "PipelineRun",
         {**metadata, "labels": labels(pipeline)},
-        build.fields(
+        fields(
             **what,
             params=[build.param(name, value) for name, value in values.items()],
             taskRunTemplate=build.account(_EVERY_TASK, token=False),

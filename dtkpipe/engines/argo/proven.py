@@ -1,0 +1,72 @@
+"""Objects through Hera's models, with proof that nothing was lost on the way.
+
+Hera's models carry Argo's field names and types, and drop what they do not know without a word
+(argoproj-labs/hera#819). So an object is asked for as plain data, Hera builds it, and what Hera gives back must be
+what was asked. A field that is misspelt, gone from Argo or of the wrong type never reaches a cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hera.workflows import Workflow, WorkflowTemplate
+from hera.workflows import models as m
+from pydantic import ValidationError
+
+from dtkpipe.errors import DtkpipeError
+
+_KINDS: dict[str, Any] = {"Workflow": Workflow, "WorkflowTemplate": WorkflowTemplate}
+
+
+class LostFieldError(DtkpipeError):
+    """A bug of ours, or a Hera that has changed: what was asked is not in what came out."""
+
+    exit_code = 3
+
+    def __init__(self, kind: str, where: str) -> None:
+        super().__init__(
+            f"a bug in the Argo renderer: Hera does not make the {kind} that was asked for",
+            where,
+            hint="please report this with the output of `dtkpipe version`",
+        )
+
+
+def proven_object(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a Workflow or WorkflowTemplate as it was asked for. Raises LostFieldError."""
+    kind = asked["kind"]
+    try:
+        made = _KINDS[kind].from_dict(asked).to_dict()
+    except ValidationError as error:
+        raise LostFieldError(kind, _first(error)) from error
+    return _same(kind, made, asked)
+
+
+def proven_template(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return one template of a Workflow as it was asked for. Raises LostFieldError."""
+    try:
+        made = m.Template.model_validate(asked).model_dump(mode="json", by_alias=True, exclude_none=True)
+    except ValidationError as error:
+        raise LostFieldError(f"template `{asked['name']}`", _first(error)) from error
+    return _same(f"template `{asked['name']}`", made, asked)
+
+
+def _same(kind: str, made: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return `asked`, in the order it was written in: Hera sorts, people read from the top."""
+    if made != asked:
+        raise LostFieldError(kind, _difference(made, asked))
+    return asked
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def _difference(made: Any, asked: Any, where: str = "") -> str:
+    if isinstance(made, dict) and isinstance(asked, dict):
+        key = next(key for key in {**asked, **made} if made.get(key) != asked.get(key))
+        return _difference(made.get(key), asked.get(key), f"{where}.{key}")
+    if isinstance(made, list) and isinstance(asked, list) and len(made) == len(asked):
+        number = next(number for number, item in enumerate(asked) if made[number] != item)
+        return _difference(made[number], asked[number], f"{where}[{number}]")
+    return f"{where.lstrip('.')}: asked for {asked!r}, got {made!r}"
