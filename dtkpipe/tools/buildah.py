@@ -7,11 +7,14 @@ laptop and in an unprivileged pod. Without the right to mount, buildah makes a u
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError
 from dtkpipe.tools import process
@@ -147,14 +150,10 @@ class Buildah:
         """Give the flags before and after the subcommand that say how registries are spoken to."""
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            registries = folder / "registries.conf.d"
-            registries.mkdir()
-            # The machine's own drop-ins (mirrors, short names) stay in force; ours come last.
-            for own in sorted(Path("/etc/containers/registries.conf.d").glob("*.conf")):
-                (registries / own.name).symlink_to(own)
-            (registries / "zz-dtkpipe.conf").write_text(
-                "".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in self.access.insecure)
-            )
+            registries: list[str | Path] = []
+            if self.access.insecure:
+                (folder / "registries.conf").write_text(_registries(self.access.insecure))
+                registries = ["--registries-conf", folder / "registries.conf"]
             connection: list[str | Path] = []
             if self.access.auth_file:
                 auth = self.access.auth_file
@@ -166,7 +165,7 @@ class Buildah:
                 (folder / "certs").mkdir()
                 (folder / "certs" / "ca.crt").write_text(self.access.ca)
                 connection.append(f"--cert-dir={folder / 'certs'}")
-            yield ["--registries-conf-dir", registries], connection
+            yield registries, connection
 
 
 def _network(allowed: bool) -> list[str | Path]:
@@ -174,6 +173,30 @@ def _network(allowed: bool) -> list[str | Path]:
     if allowed:
         return []
     return ["unshare", "--net"] if may_mount() else ["buildah", "unshare", "unshare", "--net"]
+
+
+def _registries(insecure: Sequence[str]) -> str:
+    """Return the machine's own containers-registries.conf(5), drop-ins included, with hosts to trust without TLS.
+
+    buildah takes one file in place of all others, so that mirrors and short names would be lost without a merge.
+    """
+    merged: dict[str, Any] = {}
+    files = [Path("/etc/containers/registries.conf"), *sorted(Path("/etc/containers/registries.conf.d").glob("*.conf"))]
+    for path in files:
+        if path.is_file():
+            for key, value in tomllib.loads(path.read_text()).items():
+                merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    ours = [{"location": host, "insecure": True} for host in insecure]
+    own = [one for one in merged.get("registry", []) if one.get("location") not in insecure]
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in {**merged, "registry": own + ours}.items())
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
 
 
 def may_mount() -> bool:
