@@ -40,4 +40,9 @@ class Arch:
 
 X86_64 = Arch("x86_64", "amd64", "amd64", "x86", "EM_X86_64")
 AARCH64 = Arch("aarch64", "arm64", "arm64", "arm64", "EM_AARCH64")
-ARCHES = (X86_64, AARCH64)
+PPC64LE = Arch("ppc64le", "ppc64el", "ppc64le", "powerpc", "EM_PPC64")
+S390X = Arch("s390x", "s390x", "s390x", "s390", "EM_S390")
+ARCHES = (X86_64, AARCH64, PPC64LE, S390X)
+"""Architectures that OpenShift has."""
+BUILT = (X86_64, AARCH64)
+"""Architectures that modules are compiled for and proven on."""

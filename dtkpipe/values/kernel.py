@@ -43,7 +43,7 @@ class Kernel:
     @property
     def arch(self) -> Arch | None:
         """The architecture that the name tells, if it does."""
-        if red_hat := re.search(r"\.(x86_64|aarch64)(?:\+|$)", self.release):
+        if red_hat := re.search(r"\.(x86_64|aarch64|ppc64le|s390x)(?:\+|$)", self.release):
             return Arch.parse(red_hat[1])
         return _DEBIAN_ARCH.get(self.release.rsplit("-", 1)[-1])
 
