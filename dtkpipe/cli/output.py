@@ -23,9 +23,9 @@ def emit(form: str, document: Any, text: Callable[[], str], names: Sequence[str]
 
         print(json.dumps(document, indent=2, ensure_ascii=False))
     elif form == "yaml":
-        from dtkpipe.engines.yaml import dump
+        from dtkpipe.engines.dump import dump
 
-        print(dump(document), end="")
+        print(dump([document]), end="")
     elif form == "name":
         print(*names, sep="\n")
     else:

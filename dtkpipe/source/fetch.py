@@ -36,8 +36,7 @@ def fetch(source: Source, into: Path) -> Fetched:
     if source.kind == GIT:
         commit = git.resolve(source.repo, source.ref)
         _check_out(source.repo, commit, into, tree.Budget(), depth=0)
-        what = source.ref if source.ref and not commit.startswith(source.ref) else ""
-        title = f"{source.repo} {what and what + ' = '}{commit[:12]}"
+        title = _git_title(source, commit)
     elif source.kind == FOLDER:
         root = Path(source.repo)
         entries, note = _listed(root)
@@ -55,15 +54,27 @@ def fetch(source: Source, into: Path) -> Fetched:
 
 def resolve_commit(source: Source) -> str:
     """Return what `fetch` would record: the commit of a git repository, else `sha256:...` over the content."""
+    return identify(source)[0]
+
+
+def identify(source: Source) -> tuple[str, str]:
+    """Return the commit and the title that `fetch` would record, without a copy. Raises what `fetch` raises."""
     if source.kind == GIT:
-        return git.resolve(source.repo, source.ref)
+        commit = git.resolve(source.repo, source.ref)
+        return commit, _git_title(source, commit)
     if source.kind == FOLDER:
         root = Path(source.repo)
-        return tree.digest(root, _listed(root)[0])
+        entries, note = _listed(root)
+        return tree.digest(root, entries), f"folder {root}{note}"
     with tempfile.TemporaryDirectory() as name:
         into = Path(name) / "source"
         _unpack(source, into)
-        return tree.digest(into, tree.scan(into))
+        return tree.digest(into, tree.scan(into)), f"tarball {source.repo}"
+
+
+def _git_title(source: Source, commit: str) -> str:
+    what = source.ref if source.ref and not commit.startswith(source.ref) else ""
+    return f"{source.repo} {what and what + ' = '}{commit[:12]}"
 
 
 def _listed(root: Path) -> tuple[list[tree.Entry], str]:

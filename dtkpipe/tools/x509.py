@@ -132,7 +132,7 @@ class PrivateKey:
         if encrypted and not passphrase:
             raise InvalidError(
                 "the signing key is encrypted, and no passphrase was given",
-                hint="put the passphrase into a file and name it: --sign-passphrase FILE",
+                hint="put the passphrase into a file and name it: --sign-passphrase-file FILE",
             )
         try:
             key = load_pem_private_key(pem, passphrase if encrypted else None)

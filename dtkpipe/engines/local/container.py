@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtkpipe.engines.container import WORKSPACE
 from dtkpipe.errors import DtkpipeError
 
-WORKSPACE = "/workspace"
 RESULTS = "/run/dtkpipe/results"
-SECRETS = "/run/secrets/dtkpipe"
 
 
 @dataclass(frozen=True, kw_only=True)

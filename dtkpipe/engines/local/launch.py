@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
+from dtkpipe.engines.container import SECRETS, WORKSPACE
 from dtkpipe.engines.local import container
 from dtkpipe.engines.local.binding import Values, bind
 from dtkpipe.engines.local.folder import RunFolder, TaskFolder
@@ -61,12 +62,12 @@ class Launcher:
 
     def _contained(self, task: Task, values: Values, place: TaskFolder) -> tuple[tuple[str, ...], Mapping[str, str]]:
         inside = {
-            secret.name: {key: PurePosixPath(container.SECRETS, secret.name, key) for key in files}
+            secret.name: {key: PurePosixPath(SECRETS, secret.name, key) for key in files}
             for secret in task.secrets
             if (files := self.secrets.get(secret.name))
         }
-        command = bind(task, values, PurePosixPath(container.RESULTS), inside, PurePosixPath(container.SECRETS))
-        mounts = [(str(place.work), container.WORKSPACE, False), (str(place.results), container.RESULTS, False)]
+        command = bind(task, values, PurePosixPath(container.RESULTS), inside, PurePosixPath(SECRETS))
+        mounts = [(str(place.work), WORKSPACE, False), (str(place.results), container.RESULTS, False)]
         mounts += [
             (str(self.secrets[name][key]), str(there), True)
             for name, files in inside.items()

@@ -1,0 +1,234 @@
+"""From what the user asked to a run on this machine: checked up front, and named by its inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dtkpipe import __version__
+from dtkpipe.app.params import complete, known
+from dtkpipe.app.pipelines import load
+from dtkpipe.app.registry import loopback_registry
+from dtkpipe.app.runs import Runs
+from dtkpipe.engines.local.engine import Order, Watcher, execute
+from dtkpipe.errors import InvalidError, NotFoundError, UnreachableError, UsageError
+from dtkpipe.model.pipeline import Pipeline, Task
+from dtkpipe.resources import cache_dir
+from dtkpipe.values.run import RunCard
+
+CLUSTER_ONLY = ("deploy", "smoke-test")
+"""Steps that change a kernel that is in use: on this machine only when asked for by name."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked for. `inputs` are parameters of the pipeline."""
+
+    pipeline: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    sign_key: Path | None = None
+    sign_passphrase_file: Path | None = None
+    auth_file: Path | None = None
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    """Secret -> folder with its files."""
+    load_on_this_host: bool = False
+    from_step: str = ""
+    force: bool = False
+    keep: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request that has been checked."""
+
+    request: Request
+    pipeline: Pipeline
+    params: Mapping[str, str]
+    module: str
+    name: str
+    secrets: Mapping[str, Mapping[str, Path]]
+
+
+def prepare(request: Request, here: Path, say: Say) -> Prepared:
+    """Check the request, resolve its source to a commit, and say what will be built from what.
+
+    Raises DtkpipeError: unknown pipeline or parameter, a source that is not there, a key that is not the
+    certificate's.
+    """
+    pipeline = load(request.pipeline or ("kmod" if request.load_on_this_host else "prebuild"))
+    params = known(pipeline, {**request.inputs, **({"target": "host"} if request.load_on_this_host else {})})
+    module, commit = pipeline.name, ""
+    if repo := params.get("repo"):
+        module, commit, changes = _source(repo, params, here, say)
+        params |= changes
+    secrets = _secrets(request)
+    if any(task.secrets and _step(task) == "sign" for task in pipeline.tasks):
+        _check_signing(params.get("sign-cert", ""), request, say)
+    if "toolkit" in params or "kernel" in params or "release" in params or not _has_step(pipeline, "resolve"):
+        name = _name(module, pipeline, params, commit)
+        return Prepared(
+            request=request, pipeline=pipeline, params=params, module=module, name=name, secrets=secrets
+        )  # fmt: skip
+    raise UsageError(
+        "nothing says what to build for", "expected --release, --kernel or --toolkit", hint="--release debian-12"
+    )
+
+
+def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Watcher, say: Say) -> RunCard:
+    """Run it to its end, and return its card. A second run of the same inputs waits for the first, and reuses it."""
+    request, pipeline = prepared.request, prepared.pipeline
+    cache = cache_dir(environ)
+    folder = runs.folder(prepared.name)
+    if folder.is_locked():
+        say(f"run {prepared.name} is running already: waiting for it")
+    with folder.locked(), contextlib.ExitStack() as stack:
+        params = dict(prepared.params)
+        _fill_in(pipeline, prepared.module, params, lambda: stack.enter_context(loopback_registry(cache, say)))
+        off = {task.name for task in pipeline.tasks if _step(task) in CLUSTER_ONLY and not request.load_on_this_host}
+        if off:
+            say(
+                f"this machine's kernel is left alone: {', '.join(sorted(off))} not run (--load-on-this-host runs them)"
+            )
+        order = Order(
+            pipeline=pipeline,
+            params=complete(pipeline, params),
+            folder=folder,
+            cache=cache,
+            version=__version__,
+            alive=_alive(params, environ, request.auth_file),
+            secrets=prepared.secrets,
+            from_step=request.from_step,
+            force=request.force,
+            always={task.name for task in pipeline.tasks if _step(task) == "resolve"},
+            skip=off | {task.name for task in pipeline.finally_ if request.keep and _step(task) == "clean"},
+            keep=request.keep,
+        )
+        card = with_findings(execute(order, watcher))
+        folder.save(card)
+    return card
+
+
+def with_findings(card: RunCard) -> RunCard:
+    """Return the card with the verdict and the nodes that are among the results of its steps."""
+    nodes: Mapping[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        nodes = json.loads(card.result("smoke-test", "NODES") or "{}")
+    return replace(card, nodes={str(node): str(verdict) for node, verdict in nodes.items()})
+
+
+def _source(repo: str, params: Mapping[str, str], here: Path, say: Say) -> tuple[str, str, dict[str, str]]:
+    from dtkpipe.source.fetch import identify
+    from dtkpipe.values.source import GIT, Source
+
+    source = Source.parse(repo, params.get("ref", ""), params.get("path", ""), here=here)
+    commit, title = identify(source)
+    say(f"repo {title}")
+    # The branch may move on before `build` fetches it: what was resolved here is what is built.
+    return source.name, commit, {"repo": source.repo, **({"ref": commit} if source.kind == GIT else {})}
+
+
+def _secrets(request: Request) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for name, folder in request.secrets.items():
+        if not folder.is_dir():
+            raise NotFoundError(f"secret `{name}`: there is no folder {folder}")
+        found[name] = {file.name: file.absolute() for file in sorted(folder.iterdir()) if file.is_file()}
+    own = {
+        ("signing-key", "key"): request.sign_key,
+        ("signing-key", "passphrase"): request.sign_passphrase_file,
+        ("registry-auth", "config.json"): request.auth_file,
+    }
+    for (name, key), file in own.items():
+        if file is None:
+            continue
+        if not file.is_file():
+            raise NotFoundError(f"there is no file {file}", f"expected: {name}, {key}")
+        found.setdefault(name, {})[key] = file.absolute()
+    return found
+
+
+def _check_signing(certificate: str, request: Request, say: Say) -> None:
+    """Say whether modules get signed, and refuse a key that is not the certificate's before any work is done."""
+    if bool(certificate) != bool(request.sign_key):
+        given, missing = ("--sign-cert", "--sign-key") if certificate else ("--sign-key", "--sign-cert")
+        raise UsageError(f"{given} is given without {missing}", "signing takes both", hint=f"add {missing} FILE")
+    if not request.sign_key:
+        say("unsigned: modules are not signed (--sign-key and --sign-cert sign them)")
+        return
+    from dtkpipe.tools.x509 import Certificate, PrivateKey
+
+    signer = Certificate.from_base64(certificate)
+    passphrase = request.sign_passphrase_file.read_bytes().splitlines() if request.sign_passphrase_file else []
+    key = PrivateKey.parse(request.sign_key.read_bytes(), passphrase[0] if passphrase else b"")
+    if not key.matches(signer):
+        raise InvalidError(
+            "the signing key and the certificate do not belong together",
+            f"key: {request.sign_key}", f"certificate: {signer.signer}",
+            hint="openssl pkey -in KEY -pubout; openssl x509 -in CERT -noout -pubkey",
+        )  # fmt: skip
+    for warning in signer.warnings():
+        say(f"warning: {warning}")
+    say(f"signing for {signer.signer}")
+
+
+def _fill_in(pipeline: Pipeline, module: str, params: dict[str, str], registry: Callable[[], str]) -> None:
+    """Send to the registry on loopback what the user named no place for: candidates and toolkits, too."""
+    places = {"push-to": _label(module, 60), "staging": "staging", "toolkit-repo": "toolkits"}
+    names = {param.name for param in pipeline.params}
+    if not (missing := [name for name in places if name in names and not params.get(name)]):
+        return
+    host = registry()
+    params |= {name: f"{host}/{places[name]}" for name in missing}
+    if "insecure-registries" in names:
+        hosts = json.loads(params.get("insecure-registries") or "[]")
+        params["insecure-registries"] = json.dumps([*hosts, *([host] if host not in hosts else [])])
+
+
+def _alive(params: Mapping[str, str], environ: Mapping[str, str], auth_file: Path | None) -> Callable[[str, str], bool]:
+    def alive(url: str, digest: str) -> bool:
+        from dtkpipe.clients.registry import Registry
+        from dtkpipe.values.access import access_from
+        from dtkpipe.values.image import ImageRef
+
+        own = {**environ, **({"REGISTRY_AUTH_FILE": str(auth_file)} if auth_file else {})}
+        hosts = json.loads(params.get("insecure-registries") or "[]")
+        try:
+            return Registry(access_from(hosts, params.get("registry-ca", ""), own)).exists(
+                ImageRef.parse(url).at(digest)
+            )
+        except (UnreachableError, InvalidError):
+            return False  # the task that needs it says so better
+
+    return alive
+
+
+def _step(task: Task) -> str:
+    """Return the step that a task runs; an empty string for a task of the user's own."""
+    program, *words = task.program.argv
+    if program == "dtkpipe" and words[:1] == ["step"] and isinstance(words[1], str):
+        return words[1]
+    return ""
+
+
+def _has_step(pipeline: Pipeline, step: str) -> bool:
+    return any(_step(task) == step for task in pipeline.tasks)
+
+
+def _name(module: str, pipeline: Pipeline, params: Mapping[str, str], commit: str) -> str:
+    """Name the run by its inputs: the same inputs are the same run."""
+    text = json.dumps([pipeline.name, sorted(params.items()), commit, __version__])
+    target = params.get("kernel") or params.get("release") or ""
+    words = (_label(module, 24), _label(target, 24), _label(params.get("variant", ""), 8))
+    return "-".join([*filter(None, words), hashlib.sha256(text.encode()).hexdigest()[:8]])
+
+
+def _label(text: str, length: int) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
