@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, UnsupportedError, UsageError
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
-from dtkpipe.values.arch import Arch
+from dtkpipe.values.arch import BUILT, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.release import OpenShiftRelease, parse_release
@@ -83,6 +83,10 @@ def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, roo
             "there is no repository for the toolkit", "a toolkit that is made has to be pushed somewhere",
             hint="give --toolkit-repo REGISTRY/REPOSITORY",
         )  # fmt: skip
+    if arch not in BUILT:
+        raise UnsupportedError(
+            f"toolkits for {arch} cannot be made", f"they can for: {', '.join(one.name for one in BUILT)}"
+        )
     repo = ImageRef.parse(args.toolkit_repo)
     known = distributions()
     if args.release:
@@ -91,7 +95,7 @@ def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, roo
             raise UnsupportedError(
                 f"OpenShift {release} cannot be looked up: this version of dtkpipe does not read release payloads",
                 "the Driver Toolkit of the release can be given by hand",
-                hint=f"--release {args.release} --toolkit REGISTRY/driver-toolkit@sha256:... (the release stays as a label)",
+                hint=f"--release {args.release} --toolkit IMAGE uses that image, and keeps the release as a label",
             )  # fmt: skip
         known = tuple(one for one in known if one.name == release.name)
     suites = [Suite(one, arch, Arch.host(), room.cache, room.say) for one in known]

@@ -8,17 +8,13 @@ streams.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import fnmatch
 import gzip
-import hashlib
-import json
 import lzma
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +22,7 @@ from typing import Any
 
 from dtkpipe.clients.manifest import OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST, Descriptor, canonical
 from dtkpipe.clients.registry import Registry
+from dtkpipe.toolkits.kept import Layer, kept
 from dtkpipe.toolkits.layer import LayerWriter, Written
 from dtkpipe.toolkits.plan import Plan, Suite
 from dtkpipe.tools import process
@@ -35,19 +32,6 @@ _NOT_NEEDED = ("usr/share/doc/", "usr/share/man/", "usr/share/info/", "usr/share
                "usr/share/bug/", "usr/share/bash-completion/", "usr/share/doc-base/", "usr/share/menu/")  # fmt: skip
 _USERS = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 _GROUPS = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer in the cache."""
-
-    path: Path
-    written: Written
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """The layer as a manifest points at it."""
-        return Descriptor(media_type=OCI_LAYER_GZIP, digest=self.written.digest, size=self.written.size)
 
 
 @dataclass(frozen=True)
@@ -62,8 +46,11 @@ class Maker:
     def make(self, plan: Plan, repo: ImageRef) -> str:
         """Make the toolkit and push it to `repo` under the plan's tag; return its digest."""
         with ThreadPoolExecutor(2) as pool:
-            base = pool.submit(self._layer, f"base-{plan.base_key[:24]}", lambda path: self._base(plan, path))
-            own = pool.submit(self._layer, f"kernel-{plan.kernel_key[:24]}", lambda path: self._kernel(plan, path))
+            folder = self.cache / "toolkits"
+            base_path = folder / f"base-{plan.base_key[:24]}.tar.gz"
+            own_path = folder / f"kernel-{plan.kernel_key[:24]}.tar.gz"
+            base = pool.submit(kept, base_path, lambda path: self._base(plan, path), self.say)
+            own = pool.submit(kept, own_path, lambda path: self._kernel(plan, path), self.say)
             layers = [base.result(), own.result()]
             self.say(f"pushing the toolkit ({sum(one.written.size for one in layers) / 2**20:.0f} MiB)")
             list(pool.map(lambda layer: self._push(repo, layer), layers))
@@ -71,33 +58,13 @@ class Maker:
         described = self.registry.push_blob(repo, config, Descriptor.of(config, OCI_CONFIG))
         manifest = {
             "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": described.to_dict(),
-            "layers": [layer.descriptor.to_dict() for layer in layers],
+            "layers": [_descriptor(layer).to_dict() for layer in layers],
         }  # fmt: skip
         return self.registry.push_manifest(repo, canonical(manifest), OCI_MANIFEST, plan.tag)
 
     def _push(self, repo: ImageRef, layer: Layer) -> None:
         with layer.path.open("rb") as file:
-            self.registry.push_blob(repo, file, layer.descriptor)
-
-    def _layer(self, name: str, write: Callable[[Path], Written]) -> Layer:
-        """Return a layer out of the cache, checked, or make it."""
-        folder = self.cache / "toolkits"
-        folder.mkdir(parents=True, exist_ok=True)
-        path, note = folder / f"{name}.tar.gz", folder / f"{name}.json"
-        with _locked(folder / f"{name}.lock"):
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                written = Written(**json.loads(note.read_text()))
-                with path.open("rb") as file:
-                    if "sha256:" + hashlib.file_digest(file, "sha256").hexdigest() == written.digest:
-                        return Layer(path, written)
-                self.say(f"{path.name} in the cache is damaged, and made again")
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".make-") as work:
-                partial = Path(work) / path.name
-                written = write(partial)
-                partial.replace(path)
-                (Path(work) / note.name).write_text(json.dumps(vars(written)))
-                (Path(work) / note.name).replace(note)
-        return Layer(path, written)
+            self.registry.push_blob(repo, file, _descriptor(layer))
 
     def _base(self, plan: Plan, path: Path) -> Written:
         """Write the layer of tools that all kernels of the suite share."""
@@ -135,6 +102,10 @@ class Maker:
         return layer.written
 
 
+def _descriptor(layer: Layer) -> Descriptor:
+    return Descriptor(media_type=OCI_LAYER_GZIP, digest=layer.written.digest, size=layer.written.size)
+
+
 def _kernel_tree(plan: Plan, debs: list[Path], folder: Path) -> Path:
     """Lay the kernel's packages out as the Driver Toolkit has them; return the root of that tree."""
     kernel = plan.kernel.release
@@ -145,18 +116,18 @@ def _kernel_tree(plan: Plan, debs: list[Path], folder: Path) -> Path:
     for place in (packed / "usr/lib/modules" / kernel, packed / "lib/modules" / kernel):
         if place.is_dir():
             shutil.copytree(place, modules, symlinks=True, dirs_exist_ok=True)
-    for name, place in (("vmlinuz", f"boot/vmlinuz-{kernel}"), ("config", f"boot/config-{kernel}")):
-        shutil.copy2(packed / place, modules / name)
+    for name in ("vmlinuz", "config"):
+        shutil.copy2(packed / "boot" / f"{name}-{kernel}", modules / name)
     sources.mkdir(parents=True)
     (sources / "kernels").mkdir()
     own = f"linux-headers-{kernel}"
     for headers in (packed / "usr/src").iterdir():
         headers.rename(sources / "kernels" / kernel if headers.name == own else sources / headers.name)
     headers = sources / "kernels" / kernel
-    for link in [path for path in headers.iterdir() if path.is_symlink()]:
-        target = os.path.normpath(Path("/usr/src", own) / link.readlink())
-        link.unlink()
-        link.symlink_to(target)
+    for path in [one for one in headers.iterdir() if one.is_symlink()]:
+        target = os.path.normpath(Path("/usr/src", own) / path.readlink())
+        path.unlink()
+        path.symlink_to(target)
     (sources / own).symlink_to(f"kernels/{kernel}")
     symvers = modules / "symvers.gz"
     symvers.write_bytes(gzip.compress((headers / "Module.symvers").read_bytes(), mtime=0))
@@ -234,10 +205,3 @@ def _wanted(plan: Plan) -> Callable[[str], bool]:
         return not path.startswith(_NOT_NEEDED) and not any(fnmatch.fnmatchcase(path, one) for one in patterns)
 
     return wanted
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

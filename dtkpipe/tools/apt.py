@@ -7,7 +7,6 @@ keys are the machine's own settings.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,12 +14,13 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dtkpipe.errors import DtkpipeError, NotFoundError, UnreachableError, UnsupportedError
 from dtkpipe.tools import process
+from dtkpipe.tools.lock import locked
 from dtkpipe.tools.process import ProcessFailedError
 from dtkpipe.values.arch import Arch
 
@@ -175,7 +175,7 @@ class Archive:
             return
         if time.time() - self.index_time > self._max_age:
             self._root.mkdir(parents=True, exist_ok=True)
-            with _locked(self._root / "lock"):
+            with locked(self._root / "lock"):
                 if time.time() - self.index_time > self._max_age:
                     self._update()
         self._ready = True
@@ -197,7 +197,12 @@ class Archive:
         (self._root / "updated").touch()
 
     def _unreachable(self, error: DtkpipeError) -> UnreachableError:
-        return UnreachableError(f"the package archive of {self.suite} does not answer", *error.details[-2:])
+        """Say that the archive cannot be used now: it does not answer, or it is being changed under our hands."""
+        said = [line.strip() for line in error.details if line.strip().startswith(("E:", "Hash"))]
+        return UnreachableError(
+            f"packages of {self.suite} for {self.arch} could not be fetched", *(said or error.details)[:2],
+            hint="try again; if it stays so, try `apt-get update` on this machine",
+        )  # fmt: skip
 
     def _configure(self) -> None:
         """Write apt.conf and sources.list out of the machine's own settings."""
@@ -268,10 +273,3 @@ def _package(stanza: str) -> Package:
         size=int(fields["Size"]),
         depends=tuple(name for name in names if name),
     )
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,7 +7,8 @@ from pathlib import Path
 from dtkpipe.tools.apt import Archive, unpack
 from dtkpipe.values.arch import Arch
 
-_SUITE = "bookworm"
+SUITE = "bookworm"
+"""The suite that the programs of guests and driver containers are taken from."""
 
 
 def static_busybox(arch: Arch, cache: Path) -> Path:
@@ -15,7 +16,7 @@ def static_busybox(arch: Arch, cache: Path) -> Path:
     own = Path("/bin/busybox")
     if arch == Arch.host() and own.is_file() and _is_static(own):
         return own
-    archive = Archive(_SUITE, arch, cache)
+    archive = Archive(SUITE, arch, cache)
     deb = archive.fetch(["busybox-static"])[0]
     folder = cache / "busybox" / deb.stem
     if not (folder / "bin/busybox").is_file():

@@ -1,4 +1,4 @@
-"""Names of releases: distributions (`debian-12`) and OpenShift versions (`4.14`, `4.14.38`, `4.14.0-rc.3`, nightlies)."""
+"""Names of releases: distributions (`debian-12`) and versions of OpenShift (`4.14`, `4.14.38`, `4.14.0-rc.3`)."""
 
 from __future__ import annotations
 

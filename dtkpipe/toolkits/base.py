@@ -1,0 +1,104 @@
+"""What a driver container has besides its modules: a shell, and the real modprobe (kmod) with its libraries.
+
+The shell is dash, not busybox's own: that one would run busybox's modprobe, which knows no `-d`, whatever PATH says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dtkpipe.errors import NotFoundError
+from dtkpipe.toolkits.kept import kept
+from dtkpipe.toolkits.layer import LayerWriter, Written
+from dtkpipe.tools import process
+from dtkpipe.tools.apt import Archive, Package
+from dtkpipe.tools.busybox import SUITE
+from dtkpipe.values.arch import Arch
+
+_RECIPE = "1"
+# What scripts of driver containers and workers of Kernel Module Management call; kmod has its own names below.
+_APPLETS = ("cp", "mv", "rm", "ln", "ls", "cat", "mkdir", "rmdir", "touch", "chmod", "chown", "echo", "printf",
+            "test", "[", "true", "false", "env", "id", "uname", "sleep", "kill", "ps", "date", "basename", "dirname",
+            "readlink", "realpath", "find", "xargs", "grep", "sed", "awk", "cut", "tr", "sort", "uniq", "head", "tail",
+            "wc", "tee", "dmesg", "mount", "umount", "sync", "stat", "md5sum", "sha256sum", "tar", "gzip")  # fmt: skip
+_KMOD = ("modprobe", "insmod", "rmmod", "lsmod", "modinfo", "depmod")
+
+
+def driver_base(arch: Arch, cache: Path, say: Callable[[str], None] = lambda _line: None) -> Path:
+    """Return a tar with /bin/sh, /bin/cp and their like (busybox), modprobe (kmod), and the libraries it needs.
+
+    For any architecture, and the same bytes from the same packages; kept in `cache`. Raises what Archive raises.
+    """
+    archive = Archive(SUITE, arch, cache, say=say)
+    packages = archive.closure(["busybox-static", "dash", "kmod"])
+    key = hashlib.sha256(json.dumps([_RECIPE, *(str(one) for one in packages)]).encode()).hexdigest()[:24]
+    path = cache / "driver-base" / f"{arch}-{key}.tar"
+    return kept(path, lambda partial: _write(archive, packages, partial), say).path
+
+
+def _write(archive: Archive, packages: tuple[Package, ...], path: Path) -> Written:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        root = Path(folder)
+        for deb in archive.fetch(packages):
+            process.run(["dpkg-deb", "--extract", deb, root])
+        with LayerWriter(path, compress=False) as layer:
+            layer.merged_usr()
+            layer.folder("tmp", 0o1777)
+            layer.file("usr/bin/busybox", _found(root, "busybox", "bin", "usr/bin").read_bytes(), 0o755)
+            for name in _APPLETS:
+                layer.link(f"usr/bin/{name}", "busybox")
+            programs = {name: _found(root, name, "bin", "usr/bin") for name in ("dash", "kmod")}
+            for name, program in programs.items():
+                layer.file(f"usr/bin/{name}", program.read_bytes(), 0o755)
+            layer.link("usr/bin/sh", "dash")
+            for name in _KMOD:
+                layer.link(f"usr/sbin/{name}", "../bin/kmod")
+            for place, library in sorted(_needed(root, programs.values(), f"{archive.arch}-linux-gnu")):
+                layer.file(place, library.read_bytes(), 0o755)
+    return layer.written
+
+
+def _needed(root: Path, programs: Iterable[Path], triplet: str) -> set[tuple[str, Path]]:
+    """Return the place and the file of the loader and of each library that programs need.
+
+    Read from the ELF files, since a foreign program cannot be asked (System V ABI: PT_INTERP and DT_NEEDED).
+    """
+    from elftools.elf.dynamic import DynamicSegment
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.segments import InterpSegment
+
+    todo, found = list(programs), set[tuple[str, Path]]()
+    libraries = (f"lib/{triplet}", f"usr/lib/{triplet}")
+    while todo:
+        with todo.pop().open("rb") as file:
+            segments = list(ELFFile(file).iter_segments())
+            loaders = [one.get_interp_name() for one in segments if isinstance(one, InterpSegment)]
+            tags = [tag for one in segments if isinstance(one, DynamicSegment) for tag in one.iter_tags("DT_NEEDED")]
+            names = [str(tag.needed) for tag in tags]  # type: ignore[attr-defined]  # pyelftools sets it at run time
+        # The kernel looks for the loader at this very path.
+        needed = [
+            (f"usr{name}", _found(root, Path(name).name, str(Path(name).parent)[1:], *libraries)) for name in loaders
+        ]
+        needed += [
+            (f"usr/lib/{triplet}/{name}", _found(root, name, *libraries)) for name in names if "ld-linux" not in name
+        ]
+        todo += [file for place, file in needed if (place, file) not in found]
+        found |= set(needed)
+    return found
+
+
+def _found(root: Path, name: str, *places: str) -> Path:
+    """Return the regular file that `name` leads to; links that packages hold may be absolute."""
+    for place in places:
+        path = root / place / name
+        for _ in range(8):
+            if not path.is_symlink():
+                break
+            path = root / str(path.parent.relative_to(root) / path.readlink()).lstrip("/")
+        if path.is_file():
+            return path
+    raise NotFoundError(f"no package holds {name}", f"looked in: {', '.join(places)}")
