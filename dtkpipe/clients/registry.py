@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -244,6 +245,22 @@ class Registry:
         if answer.status in (400, 405):
             what = "manifests" if ref.digest else "tags"
             raise UnsupportedError(f"{ref.registry} does not delete {what}", f"asked to delete {ref}")
+
+    def untag(self, ref: ImageRef) -> None:
+        """Remove one tag and nothing else. Raises UnsupportedError where the registry cannot.
+
+        A manifest without tags is left to the registry's own garbage collection: somebody may be using its digest.
+        """
+        self.digest(ref)
+        try:
+            self.delete(ref)
+        except UnsupportedError:
+            # Deleting by digest takes every tag of that digest along, other people's too. So the tag is first moved
+            # to a manifest of its own; that deleting works is tried out before.
+            body = referrers.artifact(self, ref, "application/vnd.dtkpipe.removed", {}, {"dtkpipe.tag": ref.tag}, None)
+            with contextlib.suppress(NotFoundError):
+                self.delete(ref.at(digest_of(body)))
+            self.delete(ref.at(self.push_manifest(ref, body, OCI_MANIFEST, ref.tag)))
 
     # Artifacts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
@@ -25,4 +26,21 @@ class Results:
 
 def run(args: Args, room: Room) -> Results:
     """Delete the run's candidates; a registry that cannot delete is said, and is no failure."""
-    raise NotImplementedError
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.errors import DtkpipeError
+    from dtkpipe.values.access import access_from
+
+    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    # `<run>-<step>`, and not those of a run whose name begins with ours.
+    candidate = re.compile(re.escape(args.run_name) + r"-[a-z0-9]+")
+    removed = 0
+    try:
+        for tag in registry.tags(args.staging):
+            if candidate.fullmatch(tag):
+                registry.untag(args.staging.tagged(tag))
+                room.say(f"removed {args.staging.tagged(tag)}")
+                removed += 1
+    except DtkpipeError as error:
+        room.say(f"candidates of {args.run_name} stay in {args.staging.name}: {error.what}")
+        return Results(removed=f"{removed}; the rest stays: {error.what}")
+    return Results(removed=str(removed))

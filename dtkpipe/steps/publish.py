@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import re
+import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from dtkpipe.errors import InvalidError, NotFoundError, RunFailedError
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+
+if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
+
+PROVEN = "proven"
+RUN_CARD = "application/vnd.dtkpipe.run.v1+json"
+EVIDENCE = "application/vnd.dtkpipe.evidence.v1+json"
+"""Types of the artifacts that are attached to a published image."""
+KEY = "dtkpipe.key"
+"""Annotation of an attachment: the same inputs have the same."""
+_COMMIT = 12
+_EVIDENCE_LIMIT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +55,115 @@ class Results:
 
 
 def run(args: Args, room: Room) -> Results:
-    """Copy by digest, attach, tag; in this order."""
-    raise NotImplementedError
+    """Copy by digest, attach, tag; in this order. Raises RunFailedError for anything but a proven image."""
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.values.access import access_from
+
+    if args.verdict != PROVEN:
+        raise RunFailedError(
+            "nothing was published: only a proven image is", f"the verdict is: {args.verdict[:200] or 'none'}"
+        )
+    if not args.image.digest:
+        raise InvalidError("nothing was published: the image is not given by digest", str(args.image))
+    files, tags = attachments(args), final_tags(args)
+    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    repo = args.push_to.tagged("")
+    image = repo.at(registry.copy(args.image, repo))
+    attached = _attach(registry, image, files, room)
+    moved = [tag for tag in tags if _tag(registry, image, tag, room)]
+    if attached or moved:
+        room.say(f"published {image}")
+    else:
+        room.say(f"already published, nothing to do: {image}")
+    return Results(image_url=image.name, image_digest=image.digest, tags=" ".join(tags))
+
+
+def final_tags(args: Args) -> tuple[str, ...]:
+    """Return the tags of the final image, the kernel's last: whoever looks for it finds everything there.
+
+    Raises InvalidError for a tag that no registry takes.
+    """
+    commit = args.commit.removeprefix("sha256:")
+    if not re.fullmatch(r"[0-9a-f]*", commit):
+        raise InvalidError(f"`{args.commit}` is not a commit", "expected hexadecimal digits")
+    wanted = [args.push_to.tag, f"{args.kernel.tag}-{commit[:_COMMIT]}" if commit else "", args.kernel.tag]
+    tags = tuple(dict.fromkeys(tag for tag in wanted if tag))
+    for tag in tags:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", tag):
+            raise InvalidError(f"`{tag}` is not a tag", "at most 128 letters, digits, `.`, `_` and `-`")
+    return tags
+
+
+def attachments(args: Args) -> dict[str, tuple[str, bytes]]:
+    """Return what is attached to the image: artifact type -> file name and content. No clock, no host in them.
+
+    Raises InvalidError for evidence that cannot be read.
+    """
+    from dtkpipe import __version__
+    from dtkpipe.values.run import SUCCEEDED, RunCard
+
+    evidence = _evidence(args.evidence)
+    inputs = {name: str(getattr(args, name)) for name in ("repo", "commit", "release", "kernel", "toolkit", "signer")}
+    card = RunCard(
+        name=args.run_name,
+        engine="",
+        pipeline="",
+        state=SUCCEEDED,
+        inputs={**inputs, "image_digest": args.image.digest},
+        verdict=evidence or {"verdict": args.verdict},
+        tool=__version__,
+    )
+    found = {RUN_CARD: ("run.json", card.to_json().encode() + b"\n")}
+    if evidence:
+        text = json.dumps(evidence, indent=2, ensure_ascii=False, sort_keys=True)
+        found[EVIDENCE] = ("evidence.json", text.encode() + b"\n")
+    return found
+
+
+def _evidence(text: str) -> dict[str, Any]:
+    """Read what verify gives: JSON, deflated, in base64."""
+    if not text:
+        return {}
+    try:
+        inflate = zlib.decompressobj(wbits=-15)
+        found = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _EVIDENCE_LIMIT))
+    except (ValueError, zlib.error) as error:
+        raise InvalidError("the evidence cannot be read", "expected JSON, deflated, in base64") from error
+    if not isinstance(found, dict):
+        raise InvalidError("the evidence cannot be read", "expected a JSON object")
+    return found
+
+
+def _attach(registry: Registry, image: ImageRef, files: dict[str, tuple[str, bytes]], room: Room) -> bool:
+    """Attach what is not attached yet, for the same inputs from whichever run; tell whether something was."""
+    key = _key(image, files)
+    new = False
+    for artifact_type, (name, content) in files.items():
+        there = registry.referrers(image, artifact_type)
+        if any(one.annotations.get(KEY) == key for one in there):
+            continue
+        registry.attach(image, artifact_type, {name: content}, {KEY: key})
+        room.say(f"attached {name}")
+        new = True
+    return new
+
+
+def _key(image: ImageRef, files: dict[str, tuple[str, bytes]]) -> str:
+    """Return what makes two runs the same: all inputs, but neither the run's name nor how long the proofs took."""
+    card = json.loads(files[RUN_CARD][1])
+    same = {"image": image.digest, "inputs": card["inputs"], "tool": card["tool"], "evidence": EVIDENCE in files}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def _tag(registry: Registry, image: ImageRef, tag: str, room: Room) -> bool:
+    """Let a tag point at the image; tell whether it did not before."""
+    target = image.tagged(tag)
+    try:
+        before = registry.digest(target)
+    except NotFoundError:
+        before = ""
+    if before == image.digest:
+        return False
+    registry.tag(image, [tag])
+    room.say(f"moved {target}: {before} -> {image.digest}" if before else f"tagged {target}: {image.digest}")
+    return True

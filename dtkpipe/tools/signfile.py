@@ -19,6 +19,12 @@ HASHES = ("sha224", "sha256", "sha384", "sha512")
 _SECONDS = 60.0
 
 
+def check_hash(name: str) -> None:
+    """Raise InvalidError for a name that is no digest algorithm for module signatures."""
+    if name not in HASHES:
+        raise InvalidError(f"`{name}` is no digest algorithm for module signatures", f"known: {', '.join(HASHES)}")
+
+
 @contextmanager
 def _in_memory(key: PrivateKey) -> Iterator[str]:
     """Give a path at which a child of ours can read the key while the block runs."""
@@ -38,8 +44,7 @@ def sign(sign_file: Path, hash_name: str, key: PrivateKey, certificate: Certific
     Raises InvalidError for a digest algorithm that is none, UnsupportedError where sign-file cannot run on this
     machine, RunFailedError when it refuses.
     """
-    if hash_name not in HASHES:
-        raise InvalidError(f"`{hash_name}` is no digest algorithm for module signatures", f"known: {', '.join(HASHES)}")
+    check_hash(hash_name)
     public = work / f"{certificate.fingerprint}.der"
     public.write_bytes(certificate.der)
     with _in_memory(key) as path:

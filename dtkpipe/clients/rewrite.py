@@ -1,0 +1,203 @@
+"""Change the contents of files inside an image's own layers, so that no layer keeps the old content.
+
+A changed layer keeps every header, order and time stamp; only the content, its size and the header's checksum are new.
+The same change gives the same digest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from dtkpipe.clients.image import Tree
+from dtkpipe.clients.layers import Compression, Entry, members, readable, unpacked, writing
+from dtkpipe.clients.manifest import Descriptor, Manifest, canonical, digest_of
+from dtkpipe.clients.registry import Registry
+from dtkpipe.errors import RunFailedError
+from dtkpipe.values.image import ImageRef
+
+_BLOCK = tarfile.BLOCKSIZE
+_CHUNK = 2**20
+
+Wanted = Callable[[Entry], bool]
+Transform = Callable[[str, bytes], bytes]
+"""Path in the image and the content there -> the content that shall be there."""
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """The new image, by digest and not tagged, and the paths that were given new content in at least one layer."""
+
+    image: ImageRef
+    paths: tuple[str, ...]
+
+
+@dataclass
+class _Layer:
+    descriptor: Descriptor
+    tar: Path
+    """Uncompressed."""
+    compression: Compression
+    entries: list[Entry]
+
+
+def rewrite_layers(
+    registry: Registry,
+    image: ImageRef,
+    wanted: Wanted,
+    transform: Transform,
+    work: Path,
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Rewritten:
+    """Give new content to the wanted files of an image, in every layer that holds one, hidden or not.
+
+    What a wanted link leads to is changed too. Layers without such files are used as they are. The image stays in its
+    repository; `labels` and `annotations` are added. `work` is a folder for the unpacked layers.
+    Raises RunFailedError for damaged layers, and whatever `transform` raises.
+    """
+    manifest = registry.manifest(image)
+    config = dict(registry.config_of(image, manifest).data)
+    layers = [_fetch(registry, image, one, work / str(at)) for at, one in enumerate(manifest.layers)]
+    chosen = _chosen([layer.entries for layer in layers], wanted)
+    diff_ids = list((config.get("rootfs") or {}).get("diff_ids") or ())
+    if len(diff_ids) != len(layers):
+        raise RunFailedError(f"the config of {image} does not describe its layers")
+    descriptors, changed = list[Descriptor](), set[str]()
+    for at, layer in enumerate(layers):
+        paths = {entry.path for entry in layer.entries if entry.kind == "file" and entry.path in chosen}
+        if not paths:
+            descriptors.append(layer.descriptor)
+            continue
+        name = f"layer {layer.descriptor.digest} of {image.name}"
+        with writing(work):
+            rewritten = work / f"{at}.new"
+            diff_ids[at] = _rewrite(layer.tar, rewritten, paths, transform, name)
+            packed = _pack(rewritten, layer, work / f"{at}.packed")
+        with (work / f"{at}.packed").open("rb") as file:
+            descriptors.append(registry.push_blob(image, file, packed))
+        changed |= paths
+    for leftover in work.iterdir():
+        leftover.unlink()
+    config["rootfs"] = {**config["rootfs"], "diff_ids": diff_ids}
+    if labels:
+        inner = config.get("config") or {}
+        config["config"] = {**inner, "Labels": {**(inner.get("Labels") or {}), **labels}}
+    return Rewritten(_push(registry, image, manifest, config, descriptors, annotations or {}), tuple(sorted(changed)))
+
+
+def _fetch(registry: Registry, image: ImageRef, descriptor: Descriptor, tar: Path) -> _Layer:
+    name = f"layer {descriptor.digest} of {image.name}"
+    with writing(tar.parent):
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            registry.open_blob(image, descriptor) as blob,
+            unpacked(blob, name) as (plain, compression),
+            tar.open("wb") as out,
+        ):
+            shutil.copyfileobj(plain, out, _CHUNK)
+    with tar.open("rb") as file, readable(name):
+        entries = [entry for entry, _, _ in members(file, name, seekable=True)]
+    return _Layer(descriptor, tar, compression, entries)
+
+
+def _chosen(layers: list[list[Entry]], wanted: Wanted) -> set[str]:
+    """Return the paths whose content is wanted: named so, or reached by a link that is."""
+    tree, chosen, links = Tree(), set[str](), list[Entry]()
+    for at, layer in enumerate(layers):
+        tree.add(at, layer)
+        for entry in layer:
+            if entry.kind == "file" and wanted(entry):
+                chosen.add(entry.path)
+            if entry.kind == "symlink" and wanted(entry) and (target := tree.resolve(entry.path)):
+                chosen.add(tree.entries[target].entry.path)
+            if entry.kind == "hardlink":
+                links.append(entry)
+    before = -1
+    while before < len(chosen):
+        before = len(chosen)
+        chosen |= {link.target for link in links if wanted(link) or link.path in chosen}
+    return chosen
+
+
+def _rewrite(source: Path, target: Path, paths: set[str], transform: Transform, name: str) -> str:
+    """Write the tar with new contents for `paths`; returns its digest."""
+    with source.open("rb") as old, target.open("w+b") as new, readable(name):
+        copied = 0
+        for entry, member, _ in members(old, name, seekable=True):
+            if entry.path not in paths or entry.kind != "file":
+                continue
+            if member.issparse() or "size" in member.pax_headers:
+                raise RunFailedError(f"{name} holds {entry.path} in a form that cannot be changed in place")
+            here = old.tell()
+            content_ends = member.offset_data + member.size
+            old.seek(member.offset_data)
+            content = transform(entry.path, old.read(member.size))
+            _copy(old, new, copied, member.offset_data - _BLOCK)
+            old.seek(member.offset_data - _BLOCK)
+            new.write(_resized(old.read(_BLOCK), len(content)))
+            new.write(content + bytes(-len(content) % _BLOCK))
+            copied = content_ends + -content_ends % _BLOCK
+            old.seek(here)
+        _copy(old, new, copied, source.stat().st_size)
+        new.seek(0)
+        return "sha256:" + hashlib.file_digest(new, "sha256").hexdigest()
+
+
+def _copy(old: IO[bytes], new: IO[bytes], start: int, end: int) -> None:
+    old.seek(start)
+    while start < end:
+        chunk = old.read(min(_CHUNK, end - start))
+        if not chunk:
+            return
+        new.write(chunk)
+        start += len(chunk)
+
+
+def _resized(header: bytes, size: int) -> bytes:
+    """Return a ustar header with another size (bytes 124 to 135, octal) and its checksum (148 to 155) made right."""
+    blank = header[:124] + f"{size:011o}\0".encode() + header[136:148] + b" " * 8 + header[156:]
+    return blank[:148] + f"{sum(blank):06o}\0 ".encode() + blank[156:]
+
+
+def _pack(tar: Path, layer: _Layer, packed: Path) -> Descriptor:
+    """Compress the new tar as the old one was, without a time stamp or a name in it."""
+    with tar.open("rb") as plain, packed.open("w+b") as out:
+        if layer.compression == "gzip":
+            with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6) as zipped:
+                shutil.copyfileobj(plain, zipped, _CHUNK)
+        elif layer.compression == "zstd":
+            import zstandard
+
+            zstandard.ZstdCompressor(level=3).copy_stream(plain, out, size=tar.stat().st_size)
+        else:
+            shutil.copyfileobj(plain, out, _CHUNK)
+        size = out.tell()
+        out.seek(0)
+        digest = "sha256:" + hashlib.file_digest(out, "sha256").hexdigest()
+    # Annotations of the old layer speak of its old bytes (eStargz, zstd:chunked): they do not go along.
+    return replace(layer.descriptor, digest=digest, size=size, annotations={})
+
+
+def _push(
+    registry: Registry,
+    image: ImageRef,
+    manifest: Manifest,
+    config: Mapping[str, Any],
+    layers: list[Descriptor],
+    annotations: Mapping[str, str],
+) -> ImageRef:
+    body = canonical(config)
+    described = replace(manifest.config, digest=digest_of(body), size=len(body))
+    registry.push_blob(image, body, described)
+    document = {**manifest.data, "config": described.to_dict(), "layers": [one.to_dict() for one in layers]}
+    if annotations:
+        document["annotations"] = {**manifest.annotations, **annotations}
+    return image.at(registry.push_manifest(image, canonical(document), manifest.media_type))
