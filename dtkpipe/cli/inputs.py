@@ -19,6 +19,10 @@ import typer
 from dtkpipe.errors import UsageError
 
 _PANEL = "What to run it with"
+PipelineOption = Annotated[
+    str,
+    typer.Option("--pipeline", metavar="PIPELINE", help="kmod, prebuild, or a file of yours: mine.py, mine.py:name"),
+]
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,13 @@ CHOICES = (
 )
 
 
-def takes_inputs(command: Callable[..., None]) -> Callable[..., None]:
+def takes_inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of CHOICES and `-p`, and hand it what they say as `inputs`."""
 
     @functools.wraps(command)
-    def with_inputs(**options: Any) -> None:
+    def with_inputs(**options: Any) -> Any:
         given = {choice: options.pop(choice.keyword) for choice in CHOICES}
-        command(inputs=_collect(given, options.pop("param")), **options)
+        return command(inputs=_collect(given, options.pop("param")), **options)
 
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "inputs"]
     added = [*(_parameter(choice) for choice in CHOICES), _PARAM]

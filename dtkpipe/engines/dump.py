@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
@@ -20,18 +21,22 @@ _WORDS = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null",
 _NOT_PRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def dump(objects: Sequence[Mapping[str, Any]]) -> str:
-    """Write objects as one YAML stream, separated by `---`, keys in their order.
+def dump(documents: Sequence[Mapping[str, Any] | Sequence[Any]]) -> str:
+    """Write documents as one YAML stream, separated by `---`, keys in their order.
 
-    Takes strings, booleans, integers, lists and dictionaries; anything else is a bug of the caller's and raises
-    TypeError.
+    Takes what JSON takes; anything else (and a number that is not finite) is a bug of the caller's and raises TypeError.
     """
-    documents = []
-    for one in objects:
+    texts = []
+    for one in documents:
         lines: list[str] = []
-        _mapping(one, "", "", lines)
-        documents.append("\n".join([*lines, ""]))
-    return "---\n".join(documents)
+        if isinstance(one, dict) and one:
+            _mapping(one, "", "", lines)
+        elif isinstance(one, list) and one:
+            _sequence(one, "", "", lines)
+        else:
+            lines.append(_scalar(one))
+        texts.append("\n".join([*lines, ""]))
+    return "---\n".join(texts)
 
 
 def _mapping(items: Mapping[str, Any], first: str, indent: str, lines: list[str]) -> None:
@@ -68,8 +73,12 @@ def _scalar(value: Any) -> str:
         return _string(value)
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "null"
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, float) and isfinite(value):
+        return f"{value:.6f}"
     if value == {} or value == []:
         return "{}" if value == {} else "[]"
     raise TypeError(f"{value!r} is no plain data")

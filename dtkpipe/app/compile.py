@@ -1,0 +1,109 @@
+"""From a pipeline and its parameters to the objects of an engine, as text or as files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from dtkpipe.app.params import complete, known
+from dtkpipe.engines.dump import dump
+from dtkpipe.engines.rendered import Form, Object, Rendered
+from dtkpipe.errors import AnswerIsNoError, NotFoundError, UnsupportedError, UsageError
+from dtkpipe.model.images import DEFAULTS, RUNNER
+from dtkpipe.model.pipeline import Pipeline
+
+ENGINES = ("argo", "tekton")
+_HEADER = "# Written by `dtkpipe compile`. Change the pipeline and compile it again, not this file.\n"
+_LARGEST = 1024 * 1024
+"""Bytes of one object: Argo's limit for a Workflow; etcd takes 1.5 MiB of a request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What shall be compiled. `params` are those that the user gave."""
+
+    engine: str
+    form: Form = Form.TEMPLATE
+    params: Mapping[str, str]
+    runner_image: str = DEFAULTS[RUNNER]
+    run_name: str = ""
+    strict: bool = False
+    """Refuse what the engine does otherwise than the pipeline asks, instead of saying so."""
+
+
+def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
+    """Render the pipeline.
+
+    Raises UsageError for parameters that are unknown, missing or not data, UnsupportedError for what the engine cannot
+    hold, and in strict mode for everything that it does otherwise.
+    """
+    engine = engine_module(wanted.engine)
+    if wanted.form is Form.TEMPLATE:
+        if wanted.run_name:
+            raise UsageError("a template has no run name", hint="--as run")
+        params = known(pipeline, wanted.params)
+    else:
+        params = complete(pipeline, wanted.params)
+    rendered: Rendered = engine.render(
+        pipeline, wanted.form, params, images={RUNNER: wanted.runner_image}, run_name=wanted.run_name
+    )
+    if wanted.strict and rendered.unsupported:
+        raise UnsupportedError(
+            f"{wanted.engine} does not do all that pipeline `{pipeline.name}` asks",
+            *(str(one) for one in rendered.unsupported),
+        )
+    for one in rendered.objects:
+        if (size := len(json.dumps(one))) > _LARGEST:
+            raise UnsupportedError(
+                f"{wanted.engine} cannot hold {name_of(one)}: it has {size} bytes, the most is {_LARGEST}",
+                hint="--as template, and runs that refer to it" if wanted.form is Form.INLINE else "",
+            )
+    return rendered
+
+
+def engine_module(name: str) -> ModuleType:
+    """Return the engine's renderer. Only here is it imported: Hera alone takes most of a second."""
+    if name == "local":
+        raise UnsupportedError(
+            "the local engine runs pipelines itself and has no YAML", hint="dtkpipe submit --engine local"
+        )
+    if name not in ENGINES:
+        raise NotFoundError(f"there is no engine `{name}`", f"engines that have YAML: {', '.join(ENGINES)}")
+    return importlib.import_module(f"dtkpipe.engines.{name}")
+
+
+def name_of(one: Object) -> str:
+    """Return `kind/name`; for a run that gets its name later, what it will begin with."""
+    metadata = one["metadata"]
+    return f"{one['kind'].lower()}/{metadata.get('name') or metadata['generateName']}"
+
+
+def as_files(rendered: Rendered) -> dict[str, str]:
+    """Return file name -> text, one for each object."""
+    return {f"{name_of(one).replace('/', '-').rstrip('-')}.yaml": _HEADER + dump([one]) for one in rendered.objects}
+
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Write the files that are new or different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        target = folder / name
+        if not target.is_file() or target.read_text() != text:
+            target.write_text(text)
+
+
+def compare(files: Mapping[str, str], folder: Path) -> None:
+    """Raise AnswerIsNoError that names the files of `folder` which are not what they should be."""
+    wrong = []
+    for name, text in files.items():
+        path = folder / name
+        if not path.is_file():
+            wrong.append(f"{path} is missing")
+        elif path.read_text() != text:
+            wrong.append(f"{path} differs")
+    if wrong:
+        raise AnswerIsNoError(f"`{folder}` is not up to date", *wrong, hint="compile again without --check")

@@ -1,0 +1,39 @@
+"""What is different between a compiled pipeline and files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+
+from dtkpipe.app.compile import as_files
+from dtkpipe.engines.dump import dump
+from dtkpipe.engines.rendered import Rendered
+from dtkpipe.errors import NotFoundError
+
+
+def unified(rendered: Rendered, path: Path) -> str:
+    """Return what would change in a file (the whole stream) or a folder (a file for each object); empty if nothing.
+
+    Raises NotFoundError for a path that does not exist.
+    """
+    if path.is_dir():
+        return "".join(_changes(path, as_files(rendered)))
+    if not path.is_file():
+        raise NotFoundError(f"there is no file or folder `{path}`", f"looked in: {Path.cwd()}")
+    return _one(path, path.read_text(), dump(rendered.objects))
+
+
+def _changes(folder: Path, files: Mapping[str, str]) -> list[str]:
+    found = []
+    for name, text in files.items():
+        path = folder / name
+        found.append(_one(path, path.read_text() if path.is_file() else "", text))
+    return found
+
+
+def _one(path: Path, old: str, new: str) -> str:
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True), new.splitlines(keepends=True), f"{path}", f"{path} (compiled)"
+    )
+    return "".join(lines)
