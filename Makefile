@@ -65,7 +65,7 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 .stamps/python: pyproject.toml
 	@mkdir -p $(@D)
 	@$(PYTHON) -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-	  { echo "Installing Python"; $(APT) update && $(APT) install --no-install-recommends python3-venv ca-certificates; }
+	  { echo "Installing Python"; { $(APT) update && $(APT) install --no-install-recommends python3-venv ca-certificates; } >/dev/null; }
 	@echo "Setting up $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install 'pip>=25.1'

@@ -122,6 +122,31 @@ def run_card() -> Iterator[str]:
         yield from described("dtkpipe.values.run", name)
 
 
+def settings() -> Iterator[str]:
+    from dtkpipe.settings import KEYS
+
+    yield "# Settings and environment\n"
+    yield from prose("dtkpipe.settings")
+    yield "`dtkpipe config show` prints every setting, its value and its origin.\n"
+    rows = [(f"`{key.name}`", f"`{key.variable}`", key.doc, f"`{key.default}`" if key.default else "") for key in KEYS]
+    yield from table(("key in dtkpipe.toml", "environment", "meaning", "default"), rows)
+    yield "## Other variables\n"
+    yield from table(("variable", "meaning"), _VARIABLES)
+
+
+_VARIABLES = (
+    ("`DTKPIPE_CACHE`", "Folder for what can be made again (default `~/.cache/dtkpipe`). Safe to delete at any time"),
+    ("`DTKPIPE_STATE`", "Folder for local runs and their logs (default `~/.local/state/dtkpipe`)"),
+    ("`DTKPIPE_CONFIG`", "The one file of settings to read; empty: none"),
+    ("`DTKPIPE_WORK`", "Working folder of a step (default: a temporary one); pods set it to `/workspace`"),
+    (
+        "`REGISTRY_AUTH_FILE`",
+        "Credentials for registries, as containers-auth.json(5); default: podman's, then Docker's",
+    ),
+    ("`NO_COLOR`", "Any value: no colours (no-color.org)"),
+)
+
+
 def prose(module: str) -> Iterator[str]:
     yield inspect.cleandoc(importlib.import_module(module).__doc__ or "") + "\n"
 
@@ -144,6 +169,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "steps.md": steps,
     "exit-codes.md": exit_codes,
     "run-card.md": run_card,
+    "settings.md": settings,
 }
 
 
