@@ -42,7 +42,7 @@ def run(args: Args, room: Room) -> Results:
         raise StepRefusedError(
             f"run {args.run_name} failed: {', '.join(failed)}",
             results=Results(outcome=FAILED),
-            hint=f"dtkpipe logs {args.run_name}",
+            hint=f"dtkpipe logs {args.run_name} --failed",
         )
     if stopped:
         raise RunCancelledError(f"run {args.run_name} was stopped before its end", f"not done: {', '.join(stopped)}")

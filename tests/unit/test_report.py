@@ -43,7 +43,7 @@ def test_one_failed_task_fails_the_run(word: str, rest: str) -> None:
         said("resolve=Succeeded", f"build={word}", f"sign={rest}")
     assert caught.value.exit_code == 10
     assert caught.value.results == report.Results(outcome="failed")
-    assert caught.value.hint == "dtkpipe logs kmod-x7k2p"
+    assert caught.value.hint == "dtkpipe logs kmod-x7k2p --failed"
 
 
 @pytest.mark.parametrize("word", ["None", "Omitted", "cancelled", "running"])
