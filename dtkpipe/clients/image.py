@@ -224,15 +224,18 @@ def _write(source: IO[bytes] | None, entry: Entry, file: Path) -> None:
     os.utime(file, (entry.mtime, entry.mtime))
 
 
-def read_files(registry: Registry, ref: ImageRef, arch: Arch | None, paths: Collection[str]) -> dict[str, bytes]:
+def read_files(
+    registry: Registry, ref: ImageRef, manifest: Manifest, paths: Collection[str], *, budget: int = LIMIT
+) -> dict[str, bytes]:
     """Read a few small files from the topmost layers that have them; lower layers are not fetched.
 
-    `paths` are exact, links are not followed. A path that the image does not have is not in the answer.
+    `paths` are exact, links are not followed. A path that the image does not have, or has below `budget` bytes of
+    layers, is not in the answer.
     """
-    manifest = registry.manifest(ref, arch)
     missing, found = set(paths), dict[str, bytes]()
     for descriptor in reversed(manifest.layers):
-        if not missing:
+        budget -= descriptor.size
+        if not missing or budget < 0:
             break
         gone = set()
         name = f"layer {descriptor.digest} of {ref.name}"

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dtkpipe.clients.image import read_files, read_image
+from dtkpipe.clients.layers import LIMIT
+from dtkpipe.clients.manifest import Manifest
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import InvalidError, NotFoundError
 from dtkpipe.values.arch import ARCHES, Arch
@@ -32,18 +34,15 @@ def kernel_of(registry: Registry, image: ImageRef, arch: Arch | None, variant: s
     `variant` ("" is the only one, or std) chooses where a toolkit has several kernels. Raises NotFoundError when the
     image does not tell, InvalidError when it tells several and none was chosen.
     """
-    labels = registry.config(image, arch).labels
-    if found := _said(labels.get("kernel-version"), labels.get("kernel-rt-version"), arch, variant):
-        return found, "from the image's labels"
-    text = read_files(registry, image, arch, [RELEASE_FILE]).get(RELEASE_FILE, b"")
-    said = _document(text)
-    if found := _said(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch, variant):
-        return found, f"from /{RELEASE_FILE}"
+    kernels, where = kernels_told(registry, image, registry.manifest(image, arch), arch, [variant] if variant else [])
+    for found in kernels.values():
+        if variant in ("", found.variant):
+            return found, where
     with tempfile.TemporaryDirectory() as folder:
         paths = read_image(registry, image, arch, lambda _path: False, Path(folder) / "files").paths
     names = {match[1] for path in paths if (match := _KERNEL_FOLDERS.fullmatch(path))}
-    kernels = sorted(filter(None, (_kernel(name, arch) for name in names)), key=lambda kernel: kernel.order)
-    fitting = [one for one in kernels if variant in ("", one.variant)]
+    there = sorted(filter(None, (kernel_named(name, arch) for name in names)), key=lambda kernel: kernel.order)
+    fitting = [one for one in there if variant in ("", one.variant)]
     if len(fitting) > 1:
         fitting = [one for one in fitting if one.variant == (variant or "std")]
     if len(fitting) == 1:
@@ -52,11 +51,11 @@ def kernel_of(registry: Registry, image: ImageRef, arch: Arch | None, variant: s
         raise InvalidError(
             f"{image} has several kernels", f"it has: {_names(fitting)}", hint="say which one with --kernel"
         )
-    what = f"of variant `{variant}`" if variant and kernels else "that we can find"
+    what = f"of variant `{variant}`" if variant and there else "that we can find"
     raise NotFoundError(
         f"{image} has no kernel {what}",
         f"looked in: its labels, /{RELEASE_FILE}, /usr/src/kernels, /lib/modules",
-        f"it has: {_names(kernels) or 'none'}",
+        f"it has: {_names(there) or 'none'}",
     )
 
 
@@ -64,16 +63,40 @@ def _names(kernels: Iterable[Kernel]) -> str:
     return ", ".join(kernel.release for kernel in kernels)
 
 
-def _said(plain: Any, realtime: Any, arch: Arch | None, variant: str) -> Kernel | None:
-    """Return the kernel of `variant` that two values, for the standard and the RT kernel, tell of."""
+def kernels_told(
+    registry: Registry,
+    image: ImageRef,
+    manifest: Manifest,
+    arch: Arch | None,
+    variants: Collection[str] = (),
+    *,
+    budget: int = LIMIT,
+) -> tuple[Mapping[str, Kernel], str]:
+    """Return the kernels that a toolkit's labels or its release file tell of, by variant, and where they were read.
+
+    The file is read where the labels say nothing, or lack one of `variants`; of the image's layers at most `budget`
+    bytes, newest first. Empty when neither tells.
+    """
+    labels = registry.config_of(image, manifest).labels
+    kernels = _by_variant(labels.get("kernel-version"), labels.get("kernel-rt-version"), arch)
+    if kernels and kernels.keys() >= set(variants):
+        return kernels, "from the image's labels"
+    said = _document(read_files(registry, image, manifest, [RELEASE_FILE], budget=budget).get(RELEASE_FILE, b""))
+    more = _by_variant(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch)
+    if not more:
+        return kernels, "from the image's labels"
+    return {**more, **kernels}, f"from {'its labels and ' if kernels else ''}/{RELEASE_FILE}"
+
+
+def _by_variant(plain: Any, realtime: Any, arch: Arch | None) -> dict[str, Kernel]:
+    found: dict[str, Kernel] = {}
     for value in (plain, realtime):
-        found = _kernel(value, arch)
-        if found and variant in ("", found.variant):
-            return found
-    return None
+        if kernel := kernel_named(value, arch):
+            found.setdefault(kernel.variant, kernel)
+    return found
 
 
-def _kernel(value: Any, arch: Arch | None) -> Kernel | None:
+def kernel_named(value: Any, arch: Arch | None) -> Kernel | None:
     """Return the kernel that a value names; None for anything that is not exactly one kernel release."""
     if not isinstance(value, str):
         return None
@@ -94,6 +117,6 @@ def _kernel(value: Any, arch: Arch | None) -> Kernel | None:
 def _document(text: bytes) -> Mapping[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
