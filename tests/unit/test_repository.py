@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -189,12 +190,34 @@ def test_license_is_what_pyproject_says() -> None:
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_workflow_pins_actions_and_has_least_rights() -> None:
+def workflow(name: str) -> dict[str, Any]:
     import yaml
 
+    flow: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    return flow
+
+
+def test_workflow_pins_actions_and_has_least_rights() -> None:
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
-        flow = yaml.safe_load(path.read_text())
+        flow = workflow(path.name)
         assert flow["permissions"] in ({}, {"contents": "read"})
         uses = [step["uses"] for job in flow["jobs"].values() for step in job["steps"] if "uses" in step]
         assert uses
         assert all(re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", use) for use in uses), uses
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    called = re.findall(r"\bmake (\w+)", script.read_text())
+    assert called == ["test"]
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"make {target}\n" in readme for target in (*called, "demo"))
+    assert any(step.get("run") == ".ci/run" for step in workflow("ci.yml")["jobs"]["test"]["steps"])
+
+
+def test_make_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (\w+)$", text, re.MULTILINE))
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in listed.splitlines()} == phony
