@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError
@@ -66,6 +67,21 @@ def unreachable(error: HTTPError, host: str, asked: str) -> UnreachableError:
         why or str(cause)[:300],
         hint=f"is the registry up, and reachable from here? curl -sS https://{host}/v2/",
     )
+
+
+def everywhere(failed: Sequence[DtkpipeError], places: Sequence[ImageRef], image: ImageRef, asked: str) -> DtkpipeError:
+    """Return the error for an image that neither its mirrors nor its source gave, with what each of them said.
+
+    Its kind is that of the last place; where a mirror refused us or did not answer, that goes before "not found".
+    """
+    kinds = [error for error in failed if not isinstance(error, NotFoundError)] or list(failed)
+    tried = [
+        f"{place.name}: {error.details[0] if error.details else error.what}"
+        for place, error in zip(places, failed, strict=True)
+    ]
+    if places[-1].name != image.name:
+        tried.append(f"{image.name}: never asked, its mirrors are all that is allowed")
+    return type(kinds[-1])(f"no mirror has it: cannot {asked}", *tried, hint=kinds[-1].hint)
 
 
 def _credentials_used(credential: Credential | None, image: ImageRef, access: RegistryAccess) -> str:

@@ -14,12 +14,12 @@ from typing import IO
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from dtkpipe import __version__
 from dtkpipe.clients.auth import DOCKER_HUB, Challenge, Credential, challenges, find
-from dtkpipe.clients.refusals import refused, unreachable
-from dtkpipe.errors import InvalidError, UnreachableError
+from dtkpipe.clients.refusals import everywhere, refused, unreachable
+from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, UnreachableError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.image import ImageRef
 
@@ -82,8 +82,36 @@ class Transport:
         `url` is a path below /v2/, or a URL that the registry gave; `asked` is what we want, as in "cannot ...".
         A `body` that is a file is sent from where it stands, and needs a Content-Length; without `resend`, a connection
         that breaks after it was begun is not tried again.
-        Raises NotAllowedError, NotFoundError, UnreachableError, RunFailedError for an answer that is not in `ok`.
+        Reads go to the mirrors of the image first, unless 404 is one of the answers asked for. Raises NotAllowedError, NotFoundError, UnreachableError,
+        RunFailedError for an answer that is not in `ok`.
         """
+        below = f"{image.repository}/"
+        if rights != PULL or method not in ("GET", "HEAD") or 404 in ok or not url.startswith(below):
+            return self._send(method, image, url, asked, rights, headers, body, ok, resend)
+        places, failed = self.access.mirrors.places(image), list[DtkpipeError]()
+        for place in places:
+            there = f"{place.repository}/{url.removeprefix(below)}"
+            try:
+                return self._send(method, place, there, asked, rights, headers, body, ok, resend)
+            except (NotFoundError, NotAllowedError, UnreachableError) as error:
+                failed.append(error)
+        if len(places) == 1:
+            raise failed[0]
+        raise everywhere(failed, places, image, asked)
+
+    def _send(
+        self,
+        method: str,
+        image: ImageRef,
+        url: str,
+        asked: str,
+        rights: Rights,
+        headers: Mapping[str, str] | None,
+        body: bytes | IO[bytes] | None,
+        ok: tuple[int, ...],
+        resend: bool,
+    ) -> Response:
+        """Send one request to the registry of `image`."""
         base = self._base(image.registry, asked)
         scope = self._scope(image, rights)
         target = _joined(base, url)
@@ -166,6 +194,7 @@ class Transport:
                 except ssl.SSLError as error:
                     raise InvalidError("the certificates for registries cannot be read", str(error.reason)) from error
             if not verified:
+                urllib3.disable_warnings(InsecureRequestWarning)  # the user asked for it, host by host
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             self._pools[verified, proxy] = (

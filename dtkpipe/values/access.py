@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtkpipe.errors import InvalidError
+from dtkpipe.values.mirrors import Mirrors, parse_mirrors
 
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
 
@@ -18,13 +19,15 @@ class RegistryAccess:
     """What `Registry` and the tools that talk to registries need to know besides the image's name."""
 
     insecure: tuple[str, ...] = ()
-    """Hosts (`host:port`, as image references spell them) that may be spoken to without TLS, or with any certificate."""
+    """Hosts (`host:port`, as in image references) that may be spoken to without TLS, or with any certificate."""
     ca: str = ""
     """Certificates (PEM) to trust besides the system's."""
     auth_file: Path | None = None
     """The one file of credentials to use (REGISTRY_AUTH_FILE). It may be missing: then nobody has credentials."""
     default_auth_files: tuple[Path, ...] = ()
     """Where to look, in this order, when `auth_file` is not given."""
+    mirrors: Mirrors = Mirrors()
+    """Where images are read instead of, or before, the registry that their names say."""
 
     def is_insecure(self, registry: str) -> bool:
         """Tell whether `registry` (the host of an image reference) may be spoken to without TLS."""
@@ -37,11 +40,11 @@ class RegistryAccess:
         return tuple(path for path in asked if path.is_file())
 
 
-def access_from(insecure: Sequence[str], ca: str, environ: Mapping[str, str]) -> RegistryAccess:
-    """Make the access from a step's `insecure_registries` and `registry_ca` and the environment.
+def access_from(insecure: Sequence[str], ca: str, environ: Mapping[str, str], mirrors: str = "") -> RegistryAccess:
+    """Make the access from a step's `insecure_registries`, `registry_ca` and `registry_mirrors` and the environment.
 
-    Order of the files: containers-auth.json(5), then Docker's. Raises InvalidError for a host that is none and for
-    a CA that is not PEM.
+    Order of the files: containers-auth.json(5), then Docker's. Raises InvalidError for a host that is none, for a CA
+    that is not PEM, and for mirrors that are not valid.
     """
     for host in insecure:
         if not _HOST.fullmatch(host):
@@ -54,6 +57,7 @@ def access_from(insecure: Sequence[str], ca: str, environ: Mapping[str, str]) ->
         ca=ca,
         auth_file=Path(own) if own else None,
         default_auth_files=tuple(_default_auth_files(environ)),
+        mirrors=parse_mirrors(mirrors) if mirrors else Mirrors(),
     )
 
 
