@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtkpipe.engines.local.folder import RunFolder, remove
-from dtkpipe.errors import InvalidError, NotFoundError, UnsupportedError
-from dtkpipe.values.run import RunCard
+from dtkpipe.errors import (
+    DtkpipeError,
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    RunFailedError,
+    RunUnknownError,
+    UnreachableError,
+    UnsupportedError,
+)
+from dtkpipe.values.run import FAILED, RunCard
 
 LATEST = "@latest"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -63,3 +72,25 @@ class Runs:
             raise UnsupportedError(f"run `{folder.name}` is running", hint="end it first, with Ctrl-C where it runs")
         with folder.locked():
             remove(folder.path)
+
+
+_KINDS = (NotAllowedError, NotFoundError, InvalidError, UnreachableError, UnsupportedError, RunUnknownError)
+
+
+def failure(card: RunCard, runs: Runs) -> DtkpipeError | None:
+    """Return why a run failed, with the exit code that fits: that of its first failed task where it says more than
+    "failed" (not found, unreachable, out of time), else 10. None for a run that did not fail.
+    """
+    step = next((step for step in card.steps if step.state == FAILED), None)
+    if card.state != FAILED or not step:
+        return None
+    place = runs.folder(card.name).task(step.name)
+    kind = next((kind for kind in _KINDS if kind.exit_code == step.exit_code), RunFailedError)
+    details = [line.strip() for line in place.error()[1:] if line.strip()]
+    hints = [line.removeprefix("hint: ") for line in details if line.startswith("hint: ")]
+    return kind(
+        f"{step.name}: {step.cause}",
+        *(line for line in details if not line.startswith("hint: ")),
+        f"log: {step.log}",
+        hint="\n      ".join([*hints, f"dtkpipe logs {card.name} --task {step.name}"]),
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ CHOICES = (
     Choice("--build-arg", "NAME=VALUE", "Build argument; may be repeated", "list", "build-args"),
     Choice("--hermetic", "", "Compile without network", "switch"),
     Choice("--sign-cert", "FILE", "Certificate to sign for (PEM or DER); without it nothing is signed", "certificate"),
+    Choice("--time-limit", "SECONDS", "Seconds that one boot of the kernel may take (default: 120)"),
     Choice("--insecure-registry", "HOST", "Registry without TLS; may be repeated", "list", "insecure-registries"),
     Choice("--registry-ca", "FILE", "Certificates (PEM) to trust for registries, besides the system's", "file"),
 )
@@ -73,7 +75,7 @@ def takes_inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_inputs(**options: Any) -> Any:
         given = {choice: options.pop(choice.keyword) for choice in CHOICES}
-        return command(inputs=_collect(given, options.pop("param")), **options)
+        return command(inputs=_with_settings(_collect(given, options.pop("param"))), **options)
 
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "inputs"]
     added = [*(_parameter(choice) for choice in CHOICES), _PARAM]
@@ -135,6 +137,26 @@ def _collect(given: Mapping[Choice, Any], pairs: list[str]) -> dict[str, str]:
             raise UsageError(f"parameter `{name}` is given twice")
         inputs[name] = text
     return inputs
+
+
+def _with_settings(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Add what the settings say where the command line says nothing."""
+    from dtkpipe.settings import load
+
+    added = dict(inputs)
+    settings = load(os.environ, Path.cwd())
+    for choice in CHOICES:
+        setting = settings.get(choice.name)
+        if choice.name in inputs or not setting or not setting.value:
+            continue
+        if choice.name == "release" and ("kernel" in inputs or "toolkit" in inputs):
+            continue  # a kernel or a toolkit that is named says what to build for
+        value = setting.value
+        if setting.key.kind == "path":
+            added[choice.name] = _as_string(choice, Path(str(value)))
+        else:
+            added[choice.name] = _as_string(choice, list(value) if setting.key.kind == "list" else value)
+    return added
 
 
 def _as_string(choice: Choice, value: Any) -> str:

@@ -25,7 +25,7 @@ def emit(form: str, document: Any, text: Callable[[], str], names: Sequence[str]
     elif form == "yaml":
         from dtkpipe.engines.dump import dump
 
-        print(dump([document]), end="")
+        print(dump(document if isinstance(document, list) else [document]), end="")
     elif form == "name":
         print(*names, sep="\n")
     else:

@@ -240,6 +240,8 @@ class _Run:
             key = self._key(task, self._results())
             folder.remember(Record(key=key, results=results, started=self.steps[name].started, finished=finished))
             cause = ""
+        else:
+            folder.blame([cause, *event.error[1:]])
         if not self.order.keep:
             remove(folder.work)
         state = SUCCEEDED if code == 0 else FAILED

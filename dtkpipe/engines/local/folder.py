@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,9 +67,21 @@ class TaskFolder:
         """Keep the record of a success."""
         write(self.path / "record.json", json.dumps(dataclasses.asdict(record), indent=2))
 
+    def blame(self, error: Sequence[str]) -> None:
+        """Keep what the task said about why it failed."""
+        write(self.path / "error", "\n".join(error))
+
+    def error(self) -> list[str]:
+        """Return what the task said about why it failed, as lines."""
+        try:
+            return (self.path / "error").read_text().splitlines()
+        except OSError:
+            return []
+
     def forget(self) -> None:
         """Drop the record and all that an earlier attempt left, but the log."""
         (self.path / "record.json").unlink(missing_ok=True)
+        (self.path / "error").unlink(missing_ok=True)
         for folder in (self.results, self.work):
             remove(folder)
             folder.mkdir(parents=True)
@@ -129,6 +141,11 @@ class RunFolder:
         except BlockingIOError:
             return True
         return False
+
+    def wait_until_idle(self) -> None:
+        """Return when nobody works on the run any more."""
+        with (self.path / "lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
 
     @contextmanager
     def locked(self, *, wait: bool = True) -> Iterator[None]:
