@@ -12,9 +12,11 @@ from types import ModuleType
 from dtkpipe.app.params import complete, known
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.rendered import Form, Object, Rendered
-from dtkpipe.errors import AnswerIsNoError, NotFoundError, UnsupportedError, UsageError
+from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, UnsupportedError, UsageError
 from dtkpipe.model.images import DEFAULTS, RUNNER
 from dtkpipe.model.pipeline import Pipeline
+from dtkpipe.values.image import ImageRef
+from dtkpipe.values.source import Source
 
 ENGINES = ("argo", "tekton")
 _HEADER = "# Written by `dtkpipe compile`. Change the pipeline and compile it again, not this file.\n"
@@ -48,8 +50,9 @@ def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
         params = known(pipeline, wanted.params)
     else:
         params = complete(pipeline, wanted.params)
+        _reachable(params.get("repo", ""))
     rendered: Rendered = engine.render(
-        pipeline, wanted.form, params, images={RUNNER: wanted.runner_image}, run_name=wanted.run_name
+        pipeline, wanted.form, params, images={RUNNER: _pinned(wanted.runner_image)}, run_name=wanted.run_name
     )
     if wanted.strict and rendered.unsupported:
         raise UnsupportedError(
@@ -63,6 +66,24 @@ def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
                 hint="--as template, and runs that refer to it" if wanted.form is Form.INLINE else "",
             )
     return rendered
+
+
+def _reachable(repo: str) -> None:
+    """Refuse a source that only this machine has."""
+    if repo and not Source.parse(repo, here=Path.cwd()).remote:
+        raise UsageError(
+            f"`{repo}` is on this machine: a pod cannot read it",
+            hint="give a git URL, or build it here: dtkpipe submit --engine local",
+        )
+
+
+def _pinned(image: str) -> str:
+    parsed = ImageRef.parse(image)
+    if parsed.tag == "latest" or not (parsed.tag or parsed.digest):
+        raise InvalidError(
+            f"image `{image}` can be another one tomorrow", hint="name a version or, better, a digest (@sha256:...)"
+        )
+    return image
 
 
 def engine_module(name: str) -> ModuleType:

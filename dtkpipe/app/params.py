@@ -34,7 +34,12 @@ def complete(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, str]:
         for name, ending in (("staging", "staging"), ("toolkit-repo", "toolkits")):
             if name in names and not params.get(name):
                 params[name] = f"{_repository(final)}-{ending}"
-    if missing := [param for param in pipeline.params if param.default is None and not params.get(param.name)]:
+    follows = {"staging", "toolkit-repo"} if "push-to" in names and not final else set()
+    if missing := [
+        param
+        for param in pipeline.params
+        if param.default is None and not params.get(param.name) and param.name not in follows
+    ]:
         raise UsageError(
             f"pipeline `{pipeline.name}` needs {', '.join(f'`{param.name}`' for param in missing)}",
             *(f"{param.name}: {param.description}" for param in missing),

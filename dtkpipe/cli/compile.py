@@ -13,7 +13,6 @@ from dtkpipe.cli.output import say
 
 if TYPE_CHECKING:
     from dtkpipe.engines.rendered import Rendered
-    from dtkpipe.model.pipeline import Pipeline
 
 Engine = Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo or tekton")]
 As = Annotated[
@@ -66,33 +65,32 @@ def register(app: typer.Typer) -> None:
 
         if check and not folder:
             raise UsageError("--check compares files: it needs --dir", hint="dtkpipe diff compares with other files")
-        compiled, rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image, run_name, strict)
+        rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image, run_name, strict)
         if folder:
             _into_folder(rendered, folder, check)
         else:
             _print(rendered, output)
             if form == "run":
-                say(f"next: {_how_to_start(engine, compiled.name)}")
+                say(f"next: {_how_to_start(engine, pipeline)}")
 
 
 def compiled_as_asked(
     engine: str, pipeline: str, form: str, inputs: Mapping[str, str], runner_image: str, run_name: str, strict: bool
-) -> tuple[Pipeline, Rendered]:
+) -> Rendered:
     """Compile, and say on stderr what the engine does otherwise than the pipeline asks."""
     from dtkpipe.app.compile import Wanted, compile_pipeline
     from dtkpipe.app.pipelines import load
     from dtkpipe.engines.rendered import Form
     from dtkpipe.model.images import DEFAULTS, RUNNER
 
-    loaded = load(pipeline)
     wanted = Wanted(
         engine=engine, form=Form(form), params=inputs, runner_image=runner_image or DEFAULTS[RUNNER],
         run_name=run_name, strict=strict,
     )  # fmt: skip
-    rendered = compile_pipeline(loaded, wanted)
+    rendered = compile_pipeline(load(pipeline), wanted)
     for one in rendered.unsupported:
         say(f"note: {one}")
-    return loaded, rendered
+    return rendered
 
 
 def _into_folder(rendered: Rendered, folder: Path, check: bool) -> None:
@@ -125,4 +123,5 @@ def _print(rendered: Rendered, output: str) -> None:
 
 
 def _how_to_start(engine: str, pipeline: str) -> str:
-    return f"kubectl create -f - (after `dtkpipe compile --engine {engine} --pipeline {pipeline} | kubectl apply -f -`)"
+    install = f"dtkpipe compile --engine {engine} --pipeline {pipeline} | kubectl apply -f -"
+    return f"kubectl create -f FILE; the pipeline itself is installed once: {install}"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dtkpipe.errors import InvalidError
 from dtkpipe.model.images import DEFAULTS, RUNNER
 from dtkpipe.model.pipeline import Secret, Task
 from dtkpipe.model.refs import (
@@ -22,7 +21,6 @@ from dtkpipe.model.refs import (
     Value,
     pieces,
 )
-from dtkpipe.values.image import ImageRef
 
 WORKSPACE = "/workspace"
 SECRETS = "/run/secrets/dtkpipe"
@@ -72,15 +70,8 @@ class Spelling:
 
 
 def image_of(task: Task, images: Mapping[str, str]) -> str:
-    """Return the image a task runs in. Raises InvalidError for one without tag and digest, and for `latest`."""
-    text = {**DEFAULTS, **images}.get(task.program.image, task.program.image)
-    image = ImageRef.parse(text)
-    if image.tag == "latest" or not (image.tag or image.digest):
-        raise InvalidError(
-            f"task `{task.name}` runs in `{text}`, which can be another image tomorrow",
-            hint="name a version or, better, a digest: registry/repository:v1 or registry/repository@sha256:...",
-        )
-    return text
+    """Return the image a task runs in: what its name stands for, or the reference itself."""
+    return {**DEFAULTS, **images}.get(task.program.image, task.program.image)
 
 
 def uses_run_name(task: Task) -> bool:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from dtkpipe.errors import InvalidError
+from dtkpipe.model.images import DEFAULTS
 from dtkpipe.model.pipeline import Param, Pipeline, Task
 from dtkpipe.model.refs import (
     InputRef,
@@ -20,17 +22,25 @@ from dtkpipe.model.refs import (
     SecretPath,
     StatusRef,
     Token,
+    Value,
     pieces,
 )
+from dtkpipe.values.image import ImageRef
 
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123
 _INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # what both engines take as the name of a parameter
+_SECRET = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")  # names a volume: `secret-<name>`
+_OURS = "dtkpipe-"
+"""Begins the names of the inputs that a renderer adds."""
 _KEY = re.compile(r"[A-Za-z0-9._-]+")  # a key of a Kubernetes Secret
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERPRETERS = re.compile(r"(ba|da|a|z|k)?sh|busybox|env|python[0-9.]*|perl|ruby|node")
 _SCRIPT_FLAG = re.compile(r"-[a-zA-Z]*[ce]")
 MARKS = ("$(", "{{")
 """Where Tekton's and Argo's variables begin. A text that holds one would be read as an engine's, not as data."""
+
+LONGEST = 120 * 1024
+"""Bytes of one value: Linux takes 128 KiB for one argument, its flag included (MAX_ARG_STRLEN, execve(2))."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,8 @@ def not_data(text: str) -> str:
         return "holds a NUL character, which no argument of a program can carry"
     if any("\ud800" <= char <= "\udfff" for char in text):
         return "is not valid Unicode"
+    if len(text.encode()) > LONGEST:
+        return f"is longer than {LONGEST} bytes, more than one argument of a program can be"
     return ""
 
 
@@ -83,6 +95,11 @@ def _problems(pipeline: Pipeline) -> Iterator[Problem]:
         yield from _param(param)
     seen: set[str] = set()
     for task in pipeline.all_tasks:
+        try:
+            hash(task)
+        except TypeError:
+            yield Problem(f"task {task.name}", "holds a list or a dictionary: the model takes tuples")
+            continue
         if task.name in seen:
             yield Problem(f"task {task.name}", "there are two tasks of this name")
         seen.add(task.name)
@@ -115,7 +132,7 @@ def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Proble
     for names, pattern, kind in (
         ([one.name for one in task.inputs], _INPUT, "input"),
         ([one.name for one in task.results], _INPUT, "result"),
-        ([one.name for one in task.secrets], _LABEL, "secret"),
+        ([one.name for one in task.secrets], _SECRET, "secret"),
         ([name for name, _ in task.program.env], _ENV, "environment variable"),
         ([key for secret in task.secrets for key in secret.files], _KEY, "secret's file"),
     ):
@@ -124,6 +141,9 @@ def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Proble
                 yield Problem(where, f"`{name}` cannot be the name of a {kind}")
             if kind != "secret's file" and names.count(name) > 1:
                 yield Problem(where, f"there are two of {kind} `{name}`")
+    for given in task.inputs:
+        if given.name.startswith(_OURS):
+            yield Problem(where, f"input `{given.name}`: names that begin with `{_OURS}` are taken")
     for secret in task.secrets:
         if secret.param not in declared:
             yield Problem(where, f"secret `{secret.name}` names parameter `{secret.param}`, which is not declared")
@@ -132,6 +152,7 @@ def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Proble
     yield from _order(pipeline, task)
     for given in task.inputs:
         yield from _text(f"{where}, input {given.name}", given.description)
+        yield from _joints(f"{where}, input {given.name}", given.value)
         for piece in pieces(given.value):
             yield from _value(pipeline, task, f"{where}, input {given.name}", piece, declared)
     yield from _program(task)
@@ -174,15 +195,18 @@ def _value(pipeline: Pipeline, task: Task, where: str, piece: Piece, declared: s
 
 def _program(task: Task) -> Iterator[Problem]:
     where, argv = f"task {task.name}", task.program.argv
+    yield from _image(where, task.program.image)
     if not argv or argv[0] == "":
         yield Problem(where, "argv is empty: the command must be given, it is not taken from the image")
     elif not isinstance(argv[0], str):
         yield Problem(where, "the command (argv[0]) is a value of the run: it must be written in the pipeline")
     yield from _scripts(where, argv)
+    yield from _options(where, argv)
     tokens = [(f"{where}, argument {number}", token) for number, token in enumerate(argv)]
     tokens += [(f"{where}, variable {name}", token) for name, token in task.program.env]
     used: set[str] = set()
     for place, token in tokens:
+        yield from _joints(place, token)
         for piece in pieces(token):
             yield from _token(task, place, piece)
             if isinstance(piece, InputRef):
@@ -190,6 +214,30 @@ def _program(task: Task) -> Iterator[Problem]:
     for given in task.inputs:
         if given.name not in used:
             yield Problem(where, f"input `{given.name}` is read by nothing in argv or env")
+
+
+def _image(where: str, image: str) -> Iterator[Problem]:
+    if image in DEFAULTS:
+        return
+    try:
+        parsed = ImageRef.parse(image)
+    except InvalidError as error:
+        yield Problem(where, f"image {error.what}: {' '.join(error.details)}")
+        return
+    if parsed.tag == "latest" or not (parsed.tag or parsed.digest):
+        yield Problem(where, f"image `{image}` can be another one tomorrow: name a version or, better, a digest")
+
+
+def _joints(where: str, value: Value | Token) -> Iterator[Problem]:
+    """What stands beside a value must not make a variable of it: `$` before `(...`, `{` before `{...`."""
+    parts = pieces(value)
+    for left, right in pairwise(parts):
+        if not isinstance(left, str) and not isinstance(right, str):
+            yield Problem(where, "two values touch each other: put a character between them")
+        elif isinstance(left, str) and left[-1:] in "${" and left:
+            yield Problem(where, f"`{left[-1]}` before a value could make a variable of it")
+        elif isinstance(right, str) and right[:1] in "({" and right:
+            yield Problem(where, f"`{right[0]}` behind a value could make a variable of it")
 
 
 def _token(task: Task, where: str, piece: Piece) -> Iterator[Problem]:
@@ -227,6 +275,18 @@ def _scripts(where: str, argv: Sequence[Token]) -> Iterator[Problem]:
                     "a value inside the text of a script becomes code: pass it as an argument of its own or in env",
                 )
             return
+
+
+def _options(where: str, argv: Sequence[Token]) -> Iterator[Problem]:
+    """A value that begins an argument can begin with a hyphen, and is an option then. Behind `--` nothing is."""
+    for number, token in enumerate(argv):
+        if token == "--":
+            return
+        if number and isinstance(pieces(token)[0], InputRef):
+            yield Problem(
+                f"{where}, argument {number}",
+                "a value that begins with `-` would be read as an option: write `--flag=` before it, or `--` earlier",
+            )
 
 
 def _cycles(tasks: Sequence[Task]) -> Iterator[Problem]:

@@ -45,7 +45,7 @@ def render(
 
     `params` are values of the pipeline's parameters, `images` say what the names of images stand for, `run_name` is
     the name of the run (default: Kubernetes gives one that begins with the pipeline's). Raises UsageError for a value
-    that Argo would not take as data, InvalidError for an image that is not pinned.
+    that Argo would not take as data.
     """
     values = carried(params)
     run = {"name": run_name} if run_name else {"generateName": f"{pipeline.name}-"}

@@ -40,8 +40,8 @@ def render(
     """Return the objects for Tekton. The pipeline is taken to be checked.
 
     `params` are values of the pipeline's parameters, `images` say what the names of images stand for, `run_name` is
-    the name of the run (default: Tekton gives one that begins with the pipeline's). Raises UsageError for a value that
-    Tekton would not take as data, InvalidError for an image that is not pinned.
+    the name of the run (default: Kubernetes gives one that begins with the pipeline's). Raises UsageError for a value
+    that Tekton would not take as data.
     """
     values = carried(params)
     match form:

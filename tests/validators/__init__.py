@@ -1,0 +1,92 @@
+"""The engines' own judgement of what we render: two small Go programs around Argo's and Tekton's validation.
+
+They are built once, into the cache, by what they are built from. `python -m tests.validators` builds them now.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dtkpipe.resources import cache_dir
+
+_HERE = Path(__file__).parent
+_GO = (1, 26, 4)  # the newest that a go.mod here asks for
+_MODULES = {"argo": "github.com/argoproj/argo-workflows/v4", "tekton": "github.com/tektoncd/pipeline"}
+_ENVIRONMENT = {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+
+
+@functools.cache
+def go() -> str:
+    """A Go that is new enough: the machine's, or the one in the virtual environment."""
+    seen = []
+    for program in (shutil.which("go"), f"{sys.prefix}/bin/go"):
+        if not program or not Path(program).exists():
+            continue
+        version = subprocess.run([program, "version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"go(\d+)\.(\d+)\.(\d+)", version)
+        if found and tuple(map(int, found.groups())) >= _GO:
+            return program
+        seen.append(version.strip())
+    fix = f"{sys.executable} -m pip install --group go"
+    raise RuntimeError(
+        f"Go {'.'.join(map(str, _GO))} or newer is not installed ({', '.join(seen) or 'none found'}): {fix}"
+    )
+
+
+def _run(arguments: Sequence[str], engine: str) -> str:
+    done = subprocess.run(
+        [go(), *arguments], cwd=_HERE / engine, capture_output=True, text=True, env={**os.environ, **_ENVIRONMENT}
+    )
+    if done.returncode:
+        raise RuntimeError(f"go {' '.join(arguments)} in tests/validators/{engine}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+@functools.cache
+def program(engine: str) -> Path:
+    """The engine's validator, built if it is not there. Two builds at once do no harm: the last one stays."""
+    digest = hashlib.sha256()
+    for name in ("go.mod", "go.sum", "main.go"):
+        digest.update((_HERE / engine / name).read_bytes())
+    target = cache_dir(os.environ) / "validators" / f"{engine}-{digest.hexdigest()[:16]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+        _run(["build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished), "."], engine)
+        unfinished.rename(target)
+    return target
+
+
+@functools.cache
+def source(engine: str) -> Path:
+    """The folder of the engine's own source, which holds its CRDs. Of the version that judges."""
+    return Path(_run(["list", "-m", "-f", "{{.Dir}}", _MODULES[engine]], engine).strip())
+
+
+def judge(engine: str, streams: Sequence[str]) -> list[list[str]]:
+    """What is wrong with each YAML stream, in the engine's words; empty lists for what it would take."""
+    return [json.loads(line) for line in _answers([str(program(engine))], streams)]
+
+
+def read(streams: Sequence[str]) -> list[object]:
+    """What Kubernetes' own YAML reader makes of each document."""
+    return [json.loads(line) for line in _answers([str(program("tekton")), "read"], streams)]
+
+
+def _answers(command: list[str], streams: Sequence[str]) -> list[str]:
+    lines = "".join(json.dumps(stream) + "\n" for stream in streams)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"the validator did not run: {done.stderr}")
+    answers = done.stdout.splitlines()
+    assert len(answers) == len(streams)
+    return answers
