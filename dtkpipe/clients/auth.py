@@ -163,7 +163,7 @@ def challenges(header: str) -> tuple[Challenge, ...]:
     """Parse the header; schemes other than Bearer and Basic are left out."""
     quoted = [found.span() for found in re.finditer(r'"(?:[^"\\]|\\.)*"', header)]
     starts = [found for found in _SCHEME.finditer(header) if not any(a < found.start(1) < b for a, b in quoted)]
-    ends = [following.start() for following in starts[1:]] + [len(header)]
+    ends = [*(following.start() for following in starts[1:]), len(header)][: len(starts)]
     return tuple(
         Challenge(
             start[1].lower(),

@@ -103,7 +103,13 @@ class Manifest:
             kind = OCI_INDEX if "manifests" in data else OCI_MANIFEST
         if ("manifests" in data) != (kind in INDEXES):
             raise InvalidError("the manifest is not what its media type says", kind)
-        return cls(media_type=kind, digest=digest_of(body), body=body, data=data)
+        found = cls(media_type=kind, digest=digest_of(body), body=body, data=data)
+        try:
+            _ = found.manifests if found.is_index else (found.config, found.layers)
+            _ = found.annotations, found.subject, found.artifact_type
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InvalidError("the manifest is not valid", str(error)) from error
+        return found
 
     @property
     def is_index(self) -> bool:

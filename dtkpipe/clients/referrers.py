@@ -85,27 +85,32 @@ def _fallback(subject: ImageRef) -> ImageRef:
     return subject.tagged(subject.digest.replace(":", "-"))
 
 
-def _by_tag(registry: Registry, subject: ImageRef) -> tuple[Descriptor, ...]:
+def _by_tag(registry: Registry, subject: ImageRef) -> tuple[str, tuple[Descriptor, ...]]:
+    """Return the digest of the index under the fallback tag, and what it lists."""
     try:
         found = registry.any_manifest(_fallback(subject))
     except NotFoundError:
-        return ()
+        return "", ()
     if not found.is_index:
         raise RunFailedError(f"{_fallback(subject)} is not a list of referrers", "its tag is kept for one")
-    return found.manifests
+    return found.digest, found.manifests
 
 
 def _list_by_tag(registry: Registry, subject: ImageRef, added: Descriptor) -> None:
-    """Add a referrer to the index under the fallback tag; others may be doing the same, so look again."""
+    """Add a referrer to the index under the fallback tag.
+
+    Registries cannot change a tag only if nobody else did: we look again right before and after, which leaves the
+    moment of writing itself.
+    """
     for _ in range(_RACES):
-        listed_now = _by_tag(registry, subject)
-        if any(one.digest == added.digest for one in listed_now):
+        before, entries = _by_tag(registry, subject)
+        if any(one.digest == added.digest for one in entries):
             return
-        entries = [one.to_dict() for one in (*listed_now, added)]
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-        registry.put_manifest(subject, canonical(index), OCI_INDEX, _fallback(subject).tag)
-    if not any(one.digest == added.digest for one in _by_tag(registry, subject)):
-        raise UnreachableError(f"cannot list a referrer at {_fallback(subject)}", "others change the list all the time")
+        listing = [one.to_dict() for one in (*entries, added)]
+        index = canonical({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listing})
+        if _by_tag(registry, subject)[0] == before:
+            registry.put_manifest(subject, index, OCI_INDEX, _fallback(subject).tag)
+    raise UnreachableError(f"cannot list a referrer at {_fallback(subject)}", "others change the list all the time")
 
 
 def listed(registry: Registry, transport: Transport, subject: ImageRef, artifact_type: str) -> tuple[Descriptor, ...]:
@@ -123,5 +128,5 @@ def listed(registry: Registry, transport: Transport, subject: ImageRef, artifact
         except (ValueError, AttributeError) as error:
             raise RunFailedError(f"{subject.registry} gave a list of referrers that cannot be read") from error
     else:
-        found = _by_tag(registry, subject)
+        found = _by_tag(registry, subject)[1]
     return tuple(one for one in found if artifact_type in ("", one.artifact_type))

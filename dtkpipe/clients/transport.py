@@ -127,8 +127,12 @@ class Transport:
                 body.seek(start)
             response = self._once(method, target, image.registry, sent, body, asked, resend)
             if response.status == 401 and own:
-                credential = credential or find(self.access, image)
-                fresh = self._authorize(response, image, credential, scope, asked)
+                try:
+                    credential = credential or find(self.access, image)
+                    fresh = self._authorize(response, image, credential, scope, asked)
+                except DtkpipeError:
+                    response.close()
+                    raise
                 if fresh and fresh != token:
                     response.drain_conn()
                     self._tokens[image.registry, scope] = fresh
