@@ -82,8 +82,8 @@ class Transport:
         `url` is a path below /v2/, or a URL that the registry gave; `asked` is what we want, as in "cannot ...".
         A `body` that is a file is sent from where it stands, and needs a Content-Length; without `resend`, a connection
         that breaks after it was begun is not tried again.
-        Reads go to the mirrors of the image first, unless 404 is one of the answers asked for. Raises NotAllowedError, NotFoundError, UnreachableError,
-        RunFailedError for an answer that is not in `ok`.
+        Reads go to the mirrors of the image first, unless 404 is one of the answers asked for.
+        Raises NotAllowedError, NotFoundError, UnreachableError, RunFailedError for an answer that is not in `ok`.
         """
         below = f"{image.repository}/"
         if rights != PULL or method not in ("GET", "HEAD") or 404 in ok or not url.startswith(below):
@@ -148,6 +148,11 @@ class Transport:
                 raise refused(response, image, asked, credential, self.access)
             return response
         raise UnreachableError(f"{image.registry} redirects without end: cannot {asked}")
+
+    def get(self, url: str, asked: str, headers: Mapping[str, str]) -> Response:
+        """Get a URL that is no registry's with the same patience, proxies and authorities. Raises UnreachableError."""
+        sent = {"User-Agent": f"dtkpipe/{__version__}", **headers}
+        return self._once("GET", url, urlsplit(url).netloc, sent, None, asked)
 
     def _once(
         self,
