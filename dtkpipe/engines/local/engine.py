@@ -31,7 +31,7 @@ PATIENCE = 10.0
 """Seconds that a task has to end after it was asked to."""
 CLEANUP = 60.0
 """Seconds that the finally tasks of an interrupted run have."""
-_STATUS = {SUCCEEDED: "Succeeded", FAILED: "Failed", CANCELLED: "Cancelled"}
+_STATUS = {SUCCEEDED: "Succeeded", FAILED: "Failed", SKIPPED: "Skipped", CANCELLED: "Cancelled"}
 
 
 class Watcher(Protocol):
@@ -66,7 +66,7 @@ class Order:
     always: AbstractSet[str] = frozenset()
     """Tasks whose answer may change by itself: they run each time."""
     skip: AbstractSet[str] = frozenset()
-    """Finally tasks that shall not run."""
+    """Tasks that shall not run, and with them what needs them."""
     keep: bool = False
     """Keep the working folders."""
 
@@ -102,8 +102,13 @@ class _Run:
         self.overdue: set[str] = set()
         self.events: queue.SimpleQueue[Line | Ended] = queue.SimpleQueue()
         self.seen: dict[tuple[str, str], bool] = {}
+        off = {name for skipped in order.skip for name in behind(order.pipeline.tasks, skipped)}
+        self.wanted = [task for task in order.pipeline.tasks if task.name not in off]
 
     def execute(self) -> RunCard:
+        for task in self.order.pipeline.tasks:
+            if task not in self.wanted:
+                self._change(task.name, state=SKIPPED)
         self._save(RUNNING)
         self._interruptible(self._main)
         self._interruptible(self._finally)
@@ -126,10 +131,8 @@ class _Run:
         if self.order.force:
             forced |= set(self.tasks)
         elif self.order.from_step:
-            forced |= behind(self.order.pipeline.tasks, self.order.from_step)
-        plan = Plan(
-            tasks=self.order.pipeline.tasks, records=self.records, key=self._key, alive=self._alive, forced=forced
-        )
+            forced |= behind(self.wanted, self.order.from_step)
+        plan = Plan(tasks=self.wanted, records=self.records, key=self._key, alive=self._alive, forced=forced)
         while self._advance(plan) or self.running:
             self._next_event()
 
@@ -140,7 +143,7 @@ class _Run:
         stale = plan.stale(self.done)
         unsettled: set[str] = set()
         started = False
-        for task in in_order(self.order.pipeline.tasks):
+        for task in in_order(self.wanted):
             if set(task.needs) & (stale | unsettled):
                 unsettled.add(task.name)
             elif task.name in stale and task.name not in self.running:
@@ -151,8 +154,7 @@ class _Run:
 
     def _finally(self) -> None:
         """Run what comes after the tasks. When all of them were reused, and these ran then, there is nothing to do."""
-        tasks = self.order.pipeline.tasks
-        reused = not self.interrupted and all(self.steps[task.name].reused for task in tasks)
+        reused = not self.interrupted and all(self.steps[task.name].reused for task in self.wanted)
         limit = time.monotonic() + CLEANUP
         for task in self.order.pipeline.finally_:
             record = self.records.get(task.name)
@@ -188,7 +190,7 @@ class _Run:
         return True
 
     def _complete(self) -> bool:
-        return all(self.steps[task.name].state == SUCCEEDED for task in self.order.pipeline.tasks)
+        return all(self.steps[task.name].state == SUCCEEDED for task in self.wanted)
 
     def _reuse(self, name: str) -> None:
         record = self.records[name]
