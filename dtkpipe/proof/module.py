@@ -156,12 +156,13 @@ def _parse(content: bytes, signature: bytes, file: str) -> KernelModule:
     from elftools.elf.elffile import ELFFile
 
     elf = ELFFile(BytesIO(content))
-    if elf.elfclass != 64 or not elf.little_endian or elf.header["e_type"] != "ET_REL":
-        raise InvalidError(f"{file} is not a kernel module", f"{elf.elfclass} bits, {elf.header['e_type']}")
+    if elf.header["e_type"] != "ET_REL":
+        raise InvalidError(f"{file} is not a kernel module", f"it is an ELF file of type {elf.header['e_type']}")
     sections = {section.name: section for section in elf.iter_sections()}
     info = list(_modinfo(_bytes(sections.get(".modinfo"))))
     facts = dict(info)
-    symbols = list(_symbols(elf))
+    # Of architectures that we do not build for, it is enough to know which one it is.
+    symbols = list(_symbols(elf)) if elf.elfclass == 64 and elf.little_endian else []
     crcs = _crc_table(sections)
     wanted = [one for one in symbols if one.section == _SHN_UNDEF and one.binding != _STB_LOCAL]
     wanted = [one for one in wanted if one.name and one.name not in _NOT_SYMBOLS]
