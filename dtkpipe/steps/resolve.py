@@ -61,9 +61,7 @@ def _given(args: Args, kernel: Kernel | None, arch: Arch | None, registry: Regis
 
     image = ImageRef.parse(args.toolkit)
     image = image.at(registry.manifest(image, arch).digest)
-    how = "as given"
-    if kernel is None:
-        kernel, how = kernel_of(registry, image, arch, args.variant)
+    kernel, how = kernel_of(registry, image, arch, args.variant, kernel)
     return Results(
         kernel=kernel.release, arch=(kernel.arch or arch or Arch.host()).name, toolkit_url=image.name,
         toolkit_digest=image.digest, release=args.release, how=f"toolkit image given by hand; kernel {how}",
@@ -108,10 +106,10 @@ def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, roo
             raise UsageError(f"kernel {kernel} is of variant {kernel.variant}, not {args.variant}")
         having = [one for one in suites if kernel in one.kernels()]
         if not having:
-            names = " and ".join(one.distribution.name for one in suites)
+            names = " or ".join(one.distribution.name for one in suites)
             everything = [one for suite in suites for one in suite.kernels()]
             raise NotFoundError(
-                f"the archives of {names} have no kernel {kernel}",
+                f"no kernel {kernel} in the archive of {names}",
                 f"nearest: {', '.join(nearest(kernel, everything)) or 'none'}",
                 hint="for a kernel of another origin give its toolkit image: --toolkit IMAGE",
             )

@@ -28,20 +28,29 @@ _DEBIAN = re.compile(r"\d+\.\d+\.\d+[-+][a-z0-9.+~-]*(amd64|arm64)(-16k)?")
 _KERNEL_FOLDERS = re.compile(r"(?:usr/src/kernels|(?:usr/)?lib/modules)/([^/]+)")
 
 
-def kernel_of(registry: Registry, image: ImageRef, arch: Arch | None, variant: str) -> tuple[Kernel, str]:
+def kernel_of(
+    registry: Registry, image: ImageRef, arch: Arch | None, variant: str = "", wanted: Kernel | None = None
+) -> tuple[Kernel, str]:
     """Return the kernel of a toolkit image and, in words, where it was read.
 
-    `variant` ("" is the only one, or std) chooses where a toolkit has several kernels. Raises NotFoundError when the
-    image does not tell, InvalidError when it tells several and none was chosen.
+    `wanted`, or else `variant` ("" is the only one, or std), chooses where a toolkit has several kernels. Raises
+    NotFoundError when the image does not tell, InvalidError when it tells several and none was chosen, or when it is
+    not for the wanted kernel.
     """
+    variant = wanted.variant if wanted else variant
     kernels, where = kernels_told(registry, image, registry.manifest(image, arch), arch, [variant] if variant else [])
     for found in kernels.values():
-        if variant in ("", found.variant):
+        if found == wanted or (wanted is None and variant in ("", found.variant)):
             return found, where
     with tempfile.TemporaryDirectory() as folder:
         paths = read_image(registry, image, arch, lambda _path: False, Path(folder) / "files").paths
     names = {match[1] for path in paths if (match := _KERNEL_FOLDERS.fullmatch(path))}
     there = sorted(filter(None, (kernel_named(name, arch) for name in names)), key=lambda kernel: kernel.order)
+    if wanted:
+        if wanted in there:
+            return wanted, "as given, and it is in the image"
+        has = _names(dict.fromkeys([*kernels.values(), *there])) or "none that we can find"
+        raise InvalidError(f"{image} is not for kernel {wanted}", f"it is for: {has}")
     fitting = [one for one in there if variant in ("", one.variant)]
     if len(fitting) > 1:
         fitting = [one for one in fitting if one.variant == (variant or "std")]

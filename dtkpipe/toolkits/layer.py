@@ -6,13 +6,12 @@ import gzip
 import hashlib
 import io
 import re
-import stat
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self, cast
 
 from dtkpipe.errors import RunFailedError
 from dtkpipe.tools import process
@@ -30,19 +29,20 @@ class Written:
     size: int
 
 
-class _Hashing(io.RawIOBase):
-    """A file that knows the digest and the length of what went through it."""
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> int: ...
 
-    def __init__(self, sink: IO[bytes]) -> None:
+
+class _Hashing(io.BytesIO):
+    """A file that is only written to, and knows the digest and the length of what went through it."""
+
+    def __init__(self, sink: _Sink) -> None:
         super().__init__()
         self._sink = sink
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]  # both writers give bytes
         self._hash.update(data)
         self.size += len(data)
         return self._sink.write(data)
@@ -62,7 +62,7 @@ class LayerWriter:
         self._file = path.open("wb")
         self._outer = _Hashing(self._file)
         self._gzip = gzip.GzipFile("", "wb", 6, self._outer, mtime=0) if compress else None
-        self._inner = _Hashing(self._gzip or self._outer)  # type: ignore[arg-type]
+        self._inner = _Hashing(self._gzip or self._outer)
         self._tar = tarfile.open(fileobj=self._inner, mode="w|", format=tarfile.GNU_FORMAT)  # noqa: SIM115
         self._seen: set[str] = set()
 
@@ -70,11 +70,13 @@ class LayerWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None:
-            self._tar.close()
+        try:
+            if kind is None:
+                self._tar.close()
             if self._gzip:
                 self._gzip.close()
-        self._file.close()
+        finally:
+            self._file.close()
 
     @property
     def written(self) -> Written:
@@ -90,8 +92,8 @@ class LayerWriter:
     ) -> None:
         """Add the files of a package whose path (`usr/bin/make`) is `wanted`. `seen` gets each file's content."""
         running = process.start(["dpkg-deb", "--fsys-tarfile", deb])
-        assert running.stdout  # noqa: S101 - it is a pipe
-        with running, tarfile.open(fileobj=running.stdout, mode="r|") as tar:
+        stream = cast("IO[bytes]", running.stdout)
+        with running, tarfile.open(fileobj=stream, mode="r|") as tar:
             for entry in tar:
                 entry.name = _merged(entry.name)
                 if not entry.name or not wanted(entry.name):
@@ -107,7 +109,7 @@ class LayerWriter:
                     content = io.BytesIO(data)
                 self._add(entry, content)
             # What follows the end mark is padding; dpkg-deb wants it read.
-            while running.stdout.read(65536):
+            while stream.read(65536):
                 pass
         if running.returncode != 0:
             raise RunFailedError(f"{deb.name} cannot be unpacked", hint="delete it and try again")
@@ -117,7 +119,8 @@ class LayerWriter:
         for path in sorted(folder.rglob("*")):
             entry = tarfile.TarInfo(_merged(prefix + str(path.relative_to(folder))))
             status = path.lstat()
-            entry.mtime, entry.mode = int(status.st_mtime), stat.S_IMODE(status.st_mode)
+            # The modes that we made depend on the umask.
+            entry.mtime, entry.mode = int(status.st_mtime), 0o755 if status.st_mode & 0o100 else 0o644
             if path.is_symlink():
                 entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, str(path.readlink()), 0o777
                 self._add(entry, None)

@@ -6,7 +6,7 @@ the same key, which is what the finished toolkit is found by.
 
 from __future__ import annotations
 
-import difflib
+import bisect
 import hashlib
 import json
 import re
@@ -143,8 +143,8 @@ class Suite:
 
 
 def nearest(kernel: Kernel, known: Sequence[Kernel]) -> list[str]:
-    """Return up to five of `known` that could have been meant: same flavour and similar version first."""
-    same = [one for one in known if one.variant == kernel.variant] or list(known)
-    close = difflib.get_close_matches(kernel.release, [one.release for one in same], n=3, cutoff=0.6)
-    newest = [one.release for one in same[-2:]]
-    return list(dict.fromkeys([*close, *reversed(newest)]))
+    """Return up to five of `known` that could have been meant: its neighbours of the same flavour, and the newest."""
+    same = sorted(set(known), key=lambda one: one.order)
+    same = [one for one in same if one.variant == kernel.variant] or same
+    at = bisect.bisect([one.order for one in same], kernel.order)
+    return list(dict.fromkeys(one.release for one in (*same[max(0, at - 2) : at + 2], *same[-1:])))

@@ -122,13 +122,15 @@ class Archive:
         A name means its newest version. Raises NotFoundError, UnreachableError.
         """
         packages = [self.newest(name) if isinstance(name, str) else name for name in names]
-        missing = [package for package in packages if not self._is_here(package)]
-        if missing:
-            self._fresh()
-            with tempfile.TemporaryDirectory(dir=self._debs, prefix=".fetch-") as folder:
-                self._apt(["apt-get", "download", "-qq", "--", *(one.pinned for one in missing)], cwd=Path(folder))
-                for package in missing:
-                    (Path(folder) / package.file_name).replace(self._debs / package.file_name)
+        self._fresh()
+        with locked(self._debs / "fetch.lock"):
+            for left in self._debs.glob(".fetch-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            if missing := [package for package in packages if not self._is_here(package)]:
+                with tempfile.TemporaryDirectory(dir=self._debs, prefix=".fetch-") as folder:
+                    self._apt(["apt-get", "download", "-qq", "--", *(one.pinned for one in missing)], cwd=Path(folder))
+                    for package in missing:
+                        (Path(folder) / package.file_name).replace(self._debs / package.file_name)
         return [self._debs / package.file_name for package in packages]
 
     @property

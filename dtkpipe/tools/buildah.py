@@ -12,7 +12,7 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,12 @@ class Buildah:
         log: Path | None = None,
         ok: Sequence[int] | None = (0,),
     ) -> Finished:
-        return process.run([*_network(network), *self._global(self.driver), *argv], log=log, ok=ok)
+        before = _network(network)
+        try:
+            return process.run([*before, *self._global(self.driver), *argv], log=log, ok=ok)
+        except ProcessFailedError as error:
+            # It is buildah that failed, whatever stands before it.
+            raise ProcessFailedError(replace(error.finished, argv=error.finished.argv[len(before) :])) from error
 
     def _talk(self, argv: Sequence[str | Path], ref: ImageRef) -> Finished:
         try:
