@@ -122,6 +122,23 @@ def run_card() -> Iterator[str]:
         yield from described("dtkpipe.values.run", name)
 
 
+def verdicts() -> Iterator[str]:
+    from dtkpipe.proof.verdict import CODES, PROOFS
+
+    yield "# Verdicts\n"
+    yield (
+        "`verify` says `proven`, or `refused: CODE` and ends with exit code 10. The code is that of the first proof\n"
+        f"that failed; they run in this order: {', '.join(PROOFS)}. Codes are stable: they never change their meaning.\n"
+        "[What a proof proves, and what it cannot](../explanation/trust.md#what-verify-proves).\n"
+    )
+    yield from table(("code", "meaning", "what to do"), [(f"`{c.name}`", c.meaning, c.fix) for c in CODES.values()])
+    yield "## The document\n"
+    yield "`dtkpipe step verify -o json` prints it (schema `dtkpipe/verdict/v1`); `publish` attaches it to the image.\n"
+    for name in ("Verdict", "Proof", "Refusal"):
+        yield f"### {name}\n"
+        yield from described("dtkpipe.proof.verdict", name)
+
+
 def settings() -> Iterator[str]:
     from dtkpipe.settings import KEYS
 
@@ -170,6 +187,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "exit-codes.md": exit_codes,
     "run-card.md": run_card,
     "settings.md": settings,
+    "verdicts.md": verdicts,
 }
 
 

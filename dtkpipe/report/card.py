@@ -63,6 +63,13 @@ def _step(step: StepRecord) -> tuple[str, str, str, str]:
     return step.name, step.state, seconds(step.seconds), " ".join(note.split())
 
 
+def proofs(card: RunCard) -> Table:
+    """Return what verify proved, in its order; the last one may have failed. Schema: dtkpipe/verdict/v1."""
+    found = card.verdict.get("proofs", ()) if card.verdict else ()
+    rows = ((one["name"], one["result"], seconds(one["seconds"]), " ".join(one["summary"].split())) for one in found)
+    return Table(("proof", "result", "time", "what it found"), tuple(rows))
+
+
 def nodes(card: RunCard) -> Table:
     """Return the verdict of each node."""
     return Table(("node", "verdict"), tuple(card.nodes.items()))
@@ -89,5 +96,5 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def text(card: RunCard) -> str:
     """Write the whole card for a terminal, ending in a newline."""
-    blocks = [headline(card), "\n".join(columns(facts(card))), aligned(steps(card)), aligned(nodes(card))]
+    blocks = [headline(card), "\n".join(columns(facts(card))), *map(aligned, (steps(card), proofs(card), nodes(card)))]
     return "\n\n".join(block for block in blocks if block) + "\n"

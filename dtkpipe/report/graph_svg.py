@@ -49,7 +49,7 @@ def svg(pipeline: Pipeline) -> str:
     if pipeline.finally_:
         body += _always(pipeline, bottom + _GAP_Y + 14)
         right = max(right, _MARGIN + len(pipeline.finally_) * (_WIDTH + _GAP_X) + 4)
-        bottom += _HEIGHT + 2 * _GAP_Y + 24
+        bottom += _HEIGHT + _GAP_Y + 32
     width, height = right + _MARGIN, bottom + _MARGIN
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dtkpipe.report.card import Table, facts, failures, headline, image_of, nodes, seconds, steps
+from dtkpipe.report.card import Table, facts, failures, headline, image_of, nodes, proofs, seconds, steps
 from dtkpipe.values.run import CANCELLED, FAILED, SUCCEEDED, RunCard
 
 LIMIT = 1024 * 1024
@@ -57,8 +57,7 @@ def _detail(card: RunCard) -> str:
     lines += ["", table(steps(card))]
     for step in failures(card):
         lines += [f"**{escape(step.name)}**: {escape(step.cause or 'failed')}", ""]
-    if card.nodes:
-        lines.append(table(nodes(card)))
+    lines += [table(one) for one in (proofs(card), nodes(card)) if one.rows]
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtkpipe.proof.verdict import Proof, Verdict
 from dtkpipe.report import card as report
 from dtkpipe.report.junit import junit
 from dtkpipe.report.markdown import LIMIT, code, markdown
@@ -28,6 +29,10 @@ PROVEN = RunCard(
             results={"IMAGE_URL": "quay.io/org/hello", "IMAGE_DIGEST": DIGEST, "TAGS": "6.1.0-53-cloud-amd64"},
         ),
     ),
+    verdict=Verdict(
+        image="quay.io/org/hello", kernel="6.1.0-53-cloud-amd64", arch="x86_64",
+        proofs=(Proof(name="vermagic", seconds=0.01, summary="1 module for 6.1.0-53-cloud-amd64"),),
+    ).document(),
     nodes={"worker-0": "healthy"},
 )  # fmt: skip
 REFUSED = replace(
@@ -58,6 +63,9 @@ def test_terminal_text() -> None:
         "resolve  succeeded  0.5 s  reused\n"
         "verify   succeeded  3.0 s\n"
         "publish  succeeded  4.0 s\n"
+        "\n"
+        "PROOF     RESULT  TIME   WHAT IT FOUND\n"
+        "vermagic  passed  0.0 s  1 module for 6.1.0-53-cloud-amd64\n"
         "\n"
         "NODE      VERDICT\n"
         "worker-0  healthy\n"
@@ -94,6 +102,7 @@ def test_markdown_puts_what_failed_first() -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert rows[2].startswith("| ❌ | hello-b2b2b |")
     assert rows[3].startswith("| ✅ | hello-x7k2p |")
+    assert "| vermagic | passed | 0.0 s | 1 module for 6.1.0-53-cloud-amd64 |" in text
     assert "**verify**: refused\\: vermagic-mismatch" in text
     assert f"- image: `quay.io/org/hello@{DIGEST}`" in text
 
