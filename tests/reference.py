@@ -128,7 +128,7 @@ def verdicts() -> Iterator[str]:
     yield "# Verdicts\n"
     yield (
         "`verify` says `proven`, or `refused: CODE` and ends with exit code 10. The code is that of the first proof\n"
-        f"that failed; they run in this order: {', '.join(PROOFS)}. Codes are stable: they never change their meaning.\n"
+        f"that failed; they run in this order: {', '.join(PROOFS)}. Codes never change their meaning.\n"
         "[What a proof proves, and what it cannot](../explanation/trust.md#what-verify-proves).\n"
     )
     yield from table(("code", "meaning", "what to do"), [(f"`{c.name}`", c.meaning, c.fix) for c in CODES.values()])

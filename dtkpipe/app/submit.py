@@ -118,10 +118,16 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
 
 def with_findings(card: RunCard) -> RunCard:
     """Return the card with the verdict and the nodes that are among the results of its steps."""
+    from dtkpipe.proof.verdict import unpack_evidence
+
+    evidence = card.result("verify", "EVIDENCE")
     nodes: Mapping[str, Any] = {}
     with contextlib.suppress(ValueError):
         nodes = json.loads(card.result("smoke-test", "NODES") or "{}")
-    return replace(card, nodes={str(node): str(verdict) for node, verdict in nodes.items()})
+    return replace(
+        card, verdict=unpack_evidence(evidence) if evidence else None,
+        nodes={str(node): str(verdict) for node, verdict in nodes.items()},
+    )  # fmt: skip
 
 
 def _source(repo: str, params: Mapping[str, str], here: Path, say: Say) -> tuple[str, str, dict[str, str]]:
