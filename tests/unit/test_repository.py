@@ -221,3 +221,10 @@ def test_make_lists_every_target() -> None:
     phony = set(re.findall(r"^\.PHONY: (\w+)$", text, re.MULTILINE))
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[1] for line in listed.splitlines()} == phony
+
+
+def test_what_the_command_line_calls_a_step_is_a_step() -> None:
+    from dtkpipe.cli.step import names
+    from dtkpipe.tasks import ALL
+
+    assert names() == sorted(task.step for task in ALL)
