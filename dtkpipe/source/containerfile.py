@@ -61,6 +61,12 @@ class Containerfile:
             base = self._filled(bases[base.lower()], args)
         return base
 
+    def bases(self, args: Mapping[str, str]) -> list[str]:
+        """Return the images that stages are based on, with `args` put in; neither stages nor scratch."""
+        names = {stage.name.lower() for stage in self.stages}
+        filled = [self._filled(stage.base, args) for stage in self.stages]
+        return [base for base in dict.fromkeys(filled) if base.lower() not in {*names, "scratch"}]
+
     def _filled(self, text: str, args: Mapping[str, str]) -> str:
         def value(found: re.Match[str]) -> str:
             name = found[1] or found[3]

@@ -27,6 +27,8 @@ class Recognised:
     listed: bool = False
     """Whether the spec's modules were listed by its author: then just these have to come out of the build."""
     notes: tuple[str, ...] = ()
+    open_points: tuple[str, ...] = ()
+    """What only the build itself will know, since nothing of the source is run before."""
 
 
 def recognise(folder: Path, name: str, spec: str = "") -> Recognised:
@@ -54,12 +56,12 @@ def recognise(folder: Path, name: str, spec: str = "") -> Recognised:
             build = replace(given.build, containerfile=build.containerfile, recipe=build.recipe)
         others = [other for other in found if other != how and other not in kbuild.FILES]
         notes = (f"{how} says how to build; {', '.join(others)} is there too, and is not used",) if others else ()
-    more_notes, inferred = _inferred(folder, build)
+    open_points, inferred = _inferred(folder, build)
     inferred_name, modules = inferred
     if given:
         return Recognised(spec=replace(given, build=build), how=how, listed=bool(given.modules), notes=notes)
     result = ModuleSpec(name=_clean(inferred_name or name), build=build, modules=modules)
-    return Recognised(spec=result, how=how, notes=(*notes, *more_notes))
+    return Recognised(spec=result, how=how, notes=notes, open_points=open_points)
 
 
 def _given(folder: Path, text: str) -> ModuleSpec | None:

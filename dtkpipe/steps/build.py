@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.module import ModuleSpec, Origin
+from dtkpipe.values.source import Source
+
+if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.steps.build_image import Builder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,5 +49,97 @@ class Results:
 
 
 def run(args: Args, room: Room) -> Results:
-    """Compile and push."""
-    raise NotImplementedError
+    """Compile and push.
+
+    Raises InvalidError for a source that is no module or contradicts itself, RunFailedError for one that does not
+    compile, excludes the kernel, or gives other modules than its spec lists.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.source.fetch import fetch
+    from dtkpipe.source.recipe import Target, pairs, refuse_kernel
+    from dtkpipe.source.recognise import recognise
+    from dtkpipe.steps.build_image import Builder
+    from dtkpipe.values.access import access_from
+
+    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    target = Target(kernel=args.kernel, arch=args.arch)
+    source = Source.parse(args.repo, args.ref, args.path, here=Path.cwd())
+    given = pairs(args.build_args)
+    fetched = fetch(source, room.work / "source")
+    room.say(f"source: {fetched.title}")
+    found = recognise(fetched.folder, Path(source.path).name or source.name, args.spec)
+    refuse_kernel(found.spec, target)
+    for note in found.notes:
+        room.say(note)
+    room.say(f"recipe: {found.spec.build.recipe or 'as written'}, from {found.how}")
+    builder = Builder(
+        registry=registry, toolkit=args.toolkit, target=target, fetched=fetched, found=found, given=given,
+        hermetic=args.hermetic, room=room,
+    )  # fmt: skip
+    with ThreadPoolExecutor(1) as pool:
+        kernel_image = pool.submit(_publish_kernel, args, registry, room)
+        spec, digest = _candidate(args, room, builder, source)
+        return Results(
+            image_url=args.staging.name,
+            image_digest=digest,
+            commit=fetched.commit,
+            module=spec.name,
+            kernel_image=str(kernel_image.result()),
+        )
+
+
+def _publish_kernel(args: Args, registry: Registry, room: Room) -> ImageRef:
+    """See to it that the kernel's own files are in the staging repository, where sign and verify look for them."""
+    from dtkpipe.proof.kernel import kernel_files, publish_kernel
+
+    files = kernel_files(registry, args.toolkit, None, room.cache, args.kernel.release)
+    return publish_kernel(registry, files, args.staging)
+
+
+def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tuple[ModuleSpec, str]:
+    """Build, push and label the candidate; return what it holds, and its digest."""
+    from dtkpipe.errors import RunFailedError
+    from dtkpipe.steps import build_candidate
+
+    started = time.monotonic()
+    image = builder.build()
+    staged = args.staging.tagged(f"{args.run_name}-build")
+    staged = replace(staged, digest=builder.buildah.push(image.id, staged))
+    builder.buildah.remove(image.id)
+    files = build_candidate.inspect(builder.registry, staged.at(staged.digest), builder.target, room.work / "candidate")
+    if not image.own and files.config.architecture != args.arch.oci:
+        raise RunFailedError(f"the Containerfile's image is for {files.config.architecture}, not {args.arch.oci}")
+    built = build_candidate.modules_of(files, builder.target)
+    spec = build_candidate.settle(builder.found, built)
+    room.say(f"built: {', '.join(spec.names)} for {args.kernel} ({time.monotonic() - started:.1f} s)")
+    if lacking := build_candidate.lacks(files):
+        room.say(f"warning: the image has no {' and no '.join(lacking)}; Kernel Module Management needs both")
+    spec = replace(spec, source=_origin(source, builder.fetched.commit))
+    labels = _labels(args, spec, builder.fetched.commit)
+    digest = build_candidate.finish(
+        builder.registry, staged, files, labels, builder.target.arch if image.own else None
+    )  # fmt: skip
+    return spec, digest
+
+
+def _origin(source: Source, commit: str) -> Origin:
+    """Say where the source is, for others: a path on this machine means nothing to them."""
+    if not source.remote:
+        return Origin()
+    return Origin(repo=source.repo, ref="" if commit.startswith("sha256:") else commit, path=source.path)
+
+
+def _labels(args: Args, spec: ModuleSpec, commit: str) -> dict[str, str]:
+    labels = {
+        "dtkpipe.kernel": args.kernel.release,
+        "dtkpipe.toolkit": str(args.toolkit),
+        "dtkpipe.commit": commit,
+        "dtkpipe.releases": args.release,
+        "dtkpipe.module": spec.name,
+        "dtkpipe.spec": spec.to_json(),
+        "org.opencontainers.image.revision": commit,
+        "org.opencontainers.image.source": spec.source.repo,
+    }
+    return {name: value for name, value in labels.items() if value}

@@ -1,0 +1,172 @@
+"""Part of build: from a recognised source to an image in buildah's storage."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dtkpipe.clients.registry import Registry
+from dtkpipe.errors import DtkpipeError, InvalidError, RunFailedError, UnreachableError
+from dtkpipe.source import containerfile, recipe
+from dtkpipe.source.diagnosis import first_cause, hint
+from dtkpipe.source.fetch import Fetched
+from dtkpipe.source.recipe import Target
+from dtkpipe.source.recognise import Recognised
+from dtkpipe.steps.contract import Room
+from dtkpipe.toolkits.base import driver_base
+from dtkpipe.toolkits.distribution import distributions
+from dtkpipe.toolkits.plan import Suite
+from dtkpipe.tools import process
+from dtkpipe.tools.buildah import Buildah
+from dtkpipe.tools.process import ProcessFailedError
+from dtkpipe.values.arch import Arch
+from dtkpipe.values.image import ImageRef
+
+_NETWORK = re.compile(
+    r"^(?:Error|error).*(?:pinging container registry|dial tcp|i/o timeout|TLS handshake|connection reset|"
+    r"no such host|received unexpected HTTP status: 5\d\d|toomanyrequests).*$",
+    re.MULTILINE,
+)
+_WHAT = {"": "does not compile for kernel {kernel}"}
+_OTHERWISE = "cannot be built for kernel {kernel}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image in buildah's storage. `own`: laid out by us, for the target's architecture whatever the builder's."""
+
+    id: str
+    own: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """Builds one module for one kernel."""
+
+    registry: Registry
+    toolkit: ImageRef
+    target: Target
+    fetched: Fetched
+    found: Recognised
+    given: Mapping[str, str]
+    """Build arguments from the command line."""
+    hermetic: bool
+    room: Room
+
+    @property
+    def buildah(self) -> Buildah:
+        """The builder's own storage, shared by all runs on the machine."""
+        return Buildah(self.room.cache / "containers", self.registry.access)
+
+    @property
+    def log(self) -> Path:
+        """Everything the builder said."""
+        return self.room.work / "build.log"
+
+    def build(self) -> Image:
+        """Build. Raises RunFailedError with the first cause, InvalidError for arguments that nobody declares."""
+        self.buildah.pull(self.toolkit)
+        if self.found.spec.build.containerfile:
+            return self._from_containerfile()
+        return self._from_recipe()
+
+    def _from_recipe(self) -> Image:
+        context = self.room.work / "context"
+        file = recipe.context(
+            self.fetched.root, self.fetched.folder, self.found, self.target, self.given, context
+        )  # fmt: skip
+        network = self._packages(context)
+        self._base(context)
+        args = {"DTK_AUTO": str(self.toolkit), **self._own_arguments()}
+        image = self._run(context, file, args, network=network)
+        shutil.rmtree(context)
+        return Image(id=image, own=True)
+
+    def _from_containerfile(self) -> Image:
+        folder = self.fetched.folder
+        file = folder / self.found.spec.build.containerfile
+        parsed = containerfile.parse(file.read_text(errors="replace"))
+        if not parsed.stages:
+            raise InvalidError(f"{file.name} has no FROM")
+        spec = self.found.spec
+        args = recipe.arguments(
+            parsed, spec, self.target, str(self.toolkit), {**spec.build.args, **self.given}
+        )  # fmt: skip
+        if self.hermetic:
+            for base in parsed.bases(args):
+                with contextlib.suppress(InvalidError):  # not a full reference: buildah says what it makes of it
+                    self.buildah.pull(ImageRef.parse(base))
+        image = self._run(folder, file, args, network=not self.hermetic)
+        if parsed.final_base(args) != str(self.toolkit):
+            return Image(id=image, own=False)
+        self.room.say("the Containerfile's image is the toolkit itself: its modules go into an image of their own")
+        return Image(id=self._repack(image), own=True)
+
+    def _repack(self, author: str) -> str:
+        context = self.room.work / "repack"
+        file = recipe.repack_context(self.found, context)
+        self._base(context)
+        image = self._run(context, file, {"AUTHOR": author, **self._own_arguments()}, network=False)
+        self.buildah.remove(author)
+        shutil.rmtree(context)
+        return image
+
+    def _own_arguments(self) -> dict[str, str]:
+        return {"KERNEL_FULL_VERSION": self.target.kernel.release, "MACHINE": self.target.arch.name}
+
+    def _base(self, context: Path) -> None:
+        shutil.copy(driver_base(self.target.arch, self.room.cache, self.room.say), context / "base.tar")
+
+    def _packages(self, context: Path) -> bool:
+        """Bring the packages that the spec asks for; tell whether the build needs network for them.
+
+        A toolkit made of a distribution's packages has no package manager: it gets their files.
+        """
+        packages = self.found.spec.build.packages
+        if not packages:
+            return False
+        config = self.registry.config(self.toolkit)
+        names = config.labels.get("dtkpipe.releases", "").split()
+        distribution = next((one for one in distributions() if one.name in names), None)
+        if not distribution:
+            self.room.say(f"the toolkit installs {', '.join(packages)}: this build has network")
+            (context / "plan" / "packages").write_text("".join(f"{name}\n" for name in packages))
+            return True
+        host = Arch.parse(config.architecture)
+        archive = Suite(distribution, self.target.arch, host, self.room.cache, self.room.say).tools_from
+        there = distribution.packages(self.target.arch, host)
+        there_already = archive.closure(there)
+        more = [package for package in archive.closure([*there, *packages]) if package not in there_already]
+        _unpack(archive.fetch(more), context / "packages")
+        return False
+
+    def _run(self, context: Path, file: Path, args: Mapping[str, str], *, network: bool) -> str:
+        try:
+            return self.buildah.build(context, file, args=args, network=network, log=self.log)
+        except ProcessFailedError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: ProcessFailedError) -> DtkpipeError:
+        spec, output = self.found.spec, error.finished.output
+        if found := _NETWORK.search(output):
+            return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
+        cause = first_cause(output)
+        if cause.kind == "excluded":
+            return recipe.excluded(spec, self.target, cause.lines[0])
+        what = _WHAT.get(cause.kind, _OTHERWISE).format(kernel=self.target.kernel)
+        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, f"whole log: {self.log}", hint=hint(cause))
+
+
+def _unpack(debs: Sequence[Path], into: Path) -> None:
+    """Lay the files of packages out for a merged /usr; nothing of a package is run."""
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (into / "usr" / name).mkdir(parents=True)
+        (into / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        process.run(["dpkg-deb", "--extract", deb, into])
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (into / name).unlink()
