@@ -74,5 +74,5 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 
 # The programs that the steps call: the list is doctor's.
 .stamps/system: .stamps/python dtkpipe/app/doctor.py
-	$(BIN)/dtkpipe doctor --fix
+	$(BIN)/dtkpipe doctor --fix --for all
 	@touch $@
