@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -70,13 +71,23 @@ def not_data(text: str) -> str:
     for mark in MARKS:
         if mark in text:
             return f"holds `{mark}`, which an engine would take for a variable of its own"
-    if "\0" in text:
-        return "holds a NUL character, which no argument of a program can carry"
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        return "is not valid Unicode"
+    if odd := next((char for char in text if not _printable(char)), ""):
+        return f"holds the character U+{ord(odd):04X}, which is no text"
     if len(text.encode()) > LONGEST:
         return f"is longer than {LONGEST} bytes, more than one argument of a program can be"
     return ""
+
+
+def _printable(char: str) -> bool:
+    """Say whether every engine can carry the character.
+
+    Argo puts values into JSON with Go's escapes (strconv.Quote): where Go writes `\\x07` or `\\U000F0000` the workflow
+    breaks. NUL and halves of surrogate pairs cannot be in an argument at all.
+    """
+    if char < "\x20" or char == "\x7f":
+        return char in "\t\n\r"
+    kind = unicodedata.category(char)
+    return kind != "Cs" and (char <= "\uffff" or kind[0] in "LMNPS")
 
 
 def _problems(pipeline: Pipeline) -> Iterator[Problem]:
@@ -279,10 +290,10 @@ def _scripts(where: str, argv: Sequence[Token]) -> Iterator[Problem]:
 
 def _options(where: str, argv: Sequence[Token]) -> Iterator[Problem]:
     """A value that begins an argument can begin with a hyphen, and is an option then. Behind `--` nothing is."""
-    for number, token in enumerate(argv):
-        if token == "--":
+    for number, word in enumerate(argv):
+        if word == "--":
             return
-        if number and isinstance(pieces(token)[0], InputRef):
+        if number and isinstance(pieces(word)[0], InputRef):
             yield Problem(
                 f"{where}, argument {number}",
                 "a value that begins with `-` would be read as an option: write `--flag=` before it, or `--` earlier",

@@ -1,0 +1,163 @@
+"""Both engines run the same: the same containers, graph, limits and rights, and the argv that the steps take."""
+
+import json
+import re
+
+import pytest
+
+from dtkpipe.cli.step import names
+from dtkpipe.engines.rendered import Form
+from dtkpipe.steps.contract import flag, parse_args
+from dtkpipe.tasks import ALL
+from tests.contract.compiled import ENGINES, OWN, PIPELINES, nodes, objects, pipeline
+
+DIGEST = f"sha256:{'0' * 64}"
+SAMPLES = {
+    "arch": "x86_64",
+    "commit": "1e5",
+    "image": f"registry.example/org/kmod@{DIGEST}",
+    "kernel": "6.1.0-53-cloud-amd64",
+    "kernel-image": f"registry.example/org/kernel@{DIGEST}",
+    "push-to": "registry.example/org/kmod",
+    "run-name": "kmod-x7k2p",
+    "staging": "registry.example/org/kmod-staging",
+    "statuses": '["resolve=Succeeded","build=Failed"]',
+    "toolkit": f"registry.example/org/toolkit@{DIGEST}",
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_same_nodes(name: str) -> None:
+    argo, tekton = nodes("argo", name), nodes("tekton", name)
+    assert list(argo) == list(tekton) == [task.name for task in pipeline(name).all_tasks]
+    for task in argo:
+        assert argo[task] == tekton[task]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_graph_is_the_models(engine: str, name: str) -> None:
+    model = pipeline(name)
+    for task in model.all_tasks:
+        node = nodes(engine, name)[task.name]
+        assert node.after == set(task.needs)
+        assert node.always == (task in model.finally_)
+        assert (node.timeout, node.retries) == (task.timeout, task.retries)
+        assert node.declared == set(node.arguments)
+        assert node.results == {one.name for one in task.results}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_steps_take_the_argv(engine: str, name: str) -> None:
+    for task, node in nodes(engine, name).items():
+        command = [*node.container["command"], *node.container["args"]]
+        if command[:2] != ["dtkpipe", "step"]:
+            continue
+        step = next(one for one in ALL if one.step == command[2])
+        assert step.step in names()
+        given, results = {}, set()
+        for token in command[3:]:
+            name_of_flag, value = re.fullmatch(r"--([a-z-]+)=(.*)", token).groups()  # type: ignore[union-attr]
+            if name_of_flag.startswith("result-"):
+                results.add(name_of_flag)
+                assert re.fullmatch(r"<result [A-Z_]+>", value)
+                continue
+            assert name_of_flag not in given, f"{task}: --{name_of_flag} twice"
+            given[name_of_flag] = re.sub(r"<input ([^>]+)>", lambda found: SAMPLES.get(found[1], ""), value)
+            if name_of_flag == "repo":
+                given[name_of_flag] = "https://git.example/org/kmod"
+            if name_of_flag == "verdict":
+                given[name_of_flag] = "proven"
+            if name_of_flag == "workload":
+                given[name_of_flag] = "daemonset/kmod"
+        parse_args(step.module.Args, given)
+        fields = step.module.Results.__dataclass_fields__
+        assert results == {f"result-{flag(one)}" for one in fields}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("form", [Form.TEMPLATE, Form.INLINE])
+def test_no_script_no_shell_no_moving_image(engine: str, name: str, form: Form) -> None:
+    text = json.dumps(objects(engine, name, form))
+    assert '"script"' not in text
+    assert '"source"' not in text
+    for task, node in nodes(engine, name).items():
+        command = node.container["command"] + node.container["args"]
+        assert not {"sh", "bash", "/bin/sh", "-c"} & set(command), task
+        image = node.container["image"]
+        assert re.search(r":[^/]+$", image), image
+        assert not image.endswith(":latest")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_everything_given_is_used(engine: str, name: str) -> None:
+    used = set()
+    for task, node in nodes(engine, name).items():
+        text = json.dumps([node.container, node.volumes])
+        for argument, value in node.arguments.items():
+            assert f"<input {argument}>" in text, f"{task}: {argument}"
+            used |= set(re.findall(r"<param ([^>]+)>", value))
+        for result in node.results:
+            assert f"<result {result}>" in text
+    assert used == {one.name for one in pipeline(name).params}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rights_are_what_the_tasks_say(engine: str) -> None:
+    for task, node in nodes(engine, "kmod").items():
+        context = node.container["securityContext"]
+        assert context["capabilities"]["drop"] == ["ALL"]
+        assert context["privileged"] is False
+        builds = task in ("resolve", "build")
+        assert context["runAsNonRoot"] is not builds
+        assert context["allowPrivilegeEscalation"] is builds
+        assert ("add" in context["capabilities"]) is builds
+        sees_key = any(mount["name"] == "secret-signing-key" for mount in node.container["volumeMounts"])
+        assert sees_key is (task == "sign")
+    accounts = {task: node.service_account for task, node in nodes(engine, "kmod").items()}
+    assert accounts.pop("deploy") == "dtkpipe-deploy"
+    assert accounts.pop("smoke-test") == "dtkpipe-smoke-test"
+    assert set(accounts.values()) == {"dtkpipe-task"}
+
+
+def test_a_run_is_the_smallest_object() -> None:
+    """In Strict mode Argo takes a reference, arguments and little else of a submission."""
+    (run,) = objects("argo", "kmod", Form.RUN)
+    assert set(run["spec"]) == {"workflowTemplateRef", "arguments"}
+    assert set(run["metadata"]) == {"generateName", "labels"}
+
+
+def test_argo_decides_by_every_task() -> None:
+    """Otherwise a finally task that succeeds would turn a failed run green."""
+    (template,) = objects("argo", OWN)
+    dag = template["spec"]["templates"][0]["dag"]
+    assert dag["failFast"] is False
+    assert dag["target"].split() == [task["name"] for task in dag["tasks"]]
+
+
+def test_argo_retries_only_what_a_retry_can_mend() -> None:
+    (template,) = objects("argo", "kmod")
+    strategies = [one["retryStrategy"] for one in template["spec"]["templates"] if "retryStrategy" in one]
+    assert strategies
+    for strategy in strategies:
+        assert strategy["expression"] == "lastRetry.status == 'Error' || lastRetry.exitCode == '7'"
+
+
+def test_tekton_has_time_for_everything() -> None:
+    (run,) = objects("tekton", "kmod", Form.RUN)
+    seconds = {name: int(value.removesuffix("s")) for name, value in run["spec"]["timeouts"].items()}
+    tasks = pipeline("kmod").tasks
+    assert seconds["tasks"] == sum(task.timeout * (task.retries + 1) for task in tasks)  # one after the other
+    assert seconds["pipeline"] == seconds["tasks"] + seconds["finally"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_chains_finds_the_image(engine: str) -> None:
+    text = json.dumps(objects(engine, "kmod"))
+    for name in ("IMAGE_URL", "IMAGE_DIGEST"):
+        assert {"argo": f"tasks.publish.outputs.parameters.{name}", "tekton": f"tasks.publish.results.{name}"}[
+            engine
+        ] in text
