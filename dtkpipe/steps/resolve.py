@@ -10,7 +10,7 @@ from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.arch import BUILT, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
-from dtkpipe.values.release import OpenShiftRelease, parse_release
+from dtkpipe.values.release import DistributionRelease, parse_release
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
@@ -89,7 +89,7 @@ def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, roo
     known = distributions()
     if args.release:
         release = parse_release(args.release, [one.name for one in known])
-        if isinstance(release, OpenShiftRelease):
+        if not isinstance(release, DistributionRelease):
             raise UnsupportedError(
                 f"OpenShift {release} cannot be looked up: this version of dtkpipe does not read release payloads",
                 "the Driver Toolkit of the release can be given by hand",
