@@ -18,7 +18,7 @@ class _Entry(NamedTuple):
     module: str
 
 
-_RUN, _DEFINE, _PROJECT = "Run", "Define (offline)", "Project"
+_RUN, _DEFINE, _RELEASES, _PROJECT = "Run", "Define (offline)", "Releases and kernels", "Project"
 COMMANDS: Mapping[str, _Entry] = {
     "submit": _Entry(_RUN, "Build, sign, prove and publish a kernel module", "submit"),
     "list": _Entry(_RUN, "List runs", "runs"),
@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "lint": _Entry(_DEFINE, "Find the problems of a module source or a pipeline", "lint"),
     "graph": _Entry(_DEFINE, "Draw a pipeline", "graph"),
     "diff": _Entry(_DEFINE, "Compare a compiled pipeline with files", "diff"),
+    "resolve": _Entry(_RELEASES, "Find the toolkit and the kernel of a release", "resolve"),
     "init": _Entry(_PROJECT, "Write a dtkpipe.yaml for a module source", "init"),
     "doctor": _Entry(_PROJECT, "Check what this machine lacks, and fix it", "doctor"),
     "config": _Entry(_PROJECT, "Show the settings and where they come from", "config"),
@@ -50,6 +51,8 @@ def run(argv: Sequence[str]) -> int:
         raise UsageError(
             what[:1].lower() + what[1:], hint=f"did you mean `{min(near)}`?" if near else f"{path} --help"
         ) from error
+    except SystemExit as error:
+        raise BrokenPipeError from error  # the one reason why Typer leaves by itself
     return int(code or 0)
 
 
@@ -84,7 +87,7 @@ class _Commands(TyperGroup):
         )
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        for section in (_RUN, _DEFINE, _PROJECT):
+        for section in (_RUN, _DEFINE, _RELEASES, _PROJECT):
             with formatter.section(section):
                 formatter.write_dl([(name, one.summary) for name, one in COMMANDS.items() if one.section == section])
 

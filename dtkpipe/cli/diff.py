@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @takes_inputs
     def diff(
-        path: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder that `dtkpipe compile` has written")],
+        files: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder that `dtkpipe compile` has written")],
         *,
         engine: Engine,
         pipeline: PipelineOption = "kmod",
@@ -34,6 +34,6 @@ def register(app: typer.Typer) -> None:
         from dtkpipe.app.diff import unified
 
         rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image, run_name, strict=False)
-        changes = unified(rendered, path)
+        changes = unified(rendered, files)
         print(changes, end="")
         return 1 if changes else 0

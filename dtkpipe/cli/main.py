@@ -1,4 +1,4 @@
-"""The entry of the command line: `step` goes straight to its step, everything else through Typer."""
+"""The entry of the command line: what must be quick goes its own way, everything else through Typer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def dispatch(argv: list[str]) -> int:
         from dtkpipe.cli.step import run_step
 
         return run_step(argv[1:])
+    if argv == ["version"]:
+        # Asked by scripts: with Typer's options it would load pydantic, for another 100 ms.
+        from dtkpipe import __version__
+
+        print(f"dtkpipe {__version__}")
+        return 0
     from dtkpipe.cli.application import run
 
     return run(argv)
