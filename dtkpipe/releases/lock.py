@@ -17,7 +17,7 @@ from dtkpipe.errors import DtkpipeError, InvalidError
 from dtkpipe.releases.row import Row
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.kernel import Kernel
-from dtkpipe.values.version import Version
+from dtkpipe.values.version import Version, Wanted
 
 _FILE = re.compile(r"(\d+)\.(\d+)\.yaml")
 _SIZE = 16 * 2**20
@@ -72,6 +72,12 @@ class Lock:
     def versions(self, line: tuple[int, int]) -> list[Version]:
         """Return the releases of a minor version that are known on any architecture, oldest first."""
         return list(dict.fromkeys(row.version for row in self.rows(line)))
+
+    def newest(self, wanted: Wanted) -> Version | None:
+        """Return the newest known release that was asked for; a pre-release only where there is nothing else."""
+        lines = [line for line in reversed(self.lines) if wanted.may_be_in(line)]
+        released = (max(filter(wanted.admits, self.versions(line)), default=None) for line in lines)
+        return next(filter(None, released), None) or wanted.pick(one for line in lines for one in self.versions(line))
 
     def with_kernel(self, kernel: Kernel) -> list[Row]:
         """Return the rows whose kernel, in any variant, is `kernel`."""

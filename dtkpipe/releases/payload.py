@@ -36,6 +36,10 @@ _OS_TAGS = (
 _TOOLKIT, _TOOLKIT_10 = "driver-toolkit", "driver-toolkit-10"
 
 
+class NoToolkitError(NotFoundError):
+    """A release that has no Driver Toolkit."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stream:
     """One stream of the operating system in a release: its toolkit, and its own image."""
@@ -114,7 +118,7 @@ def parse(text: bytes, image: ImageRef, arch: Arch) -> Payload:
         if tag in images
     )  # fmt: skip
     if not streams:
-        raise NotFoundError(
+        raise NoToolkitError(
             f"OpenShift {version} has no Driver Toolkit",
             f"looked for the tags {_TOOLKIT} and {_TOOLKIT_10} in {image}",
             f"it has {len(tags)} tags: {', '.join(sorted(tags, key=_likeness)[:12])}",

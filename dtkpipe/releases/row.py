@@ -40,6 +40,8 @@ class Row:
     """Digest of the image of the operating system."""
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     """Kernel by variant: std, rt, 64k."""
+    os_kernel: Kernel | None = None
+    """The kernel of the operating system, where it is not the toolkit's: such a toolkit builds for nobody."""
     rhcos: str = ""
     """Version of the operating system: 416.94.202409040013-0, 9.6.20250925-0."""
     source: tuple[str, ...] = ()
@@ -73,7 +75,8 @@ class Row:
             "version": str(self.version), "arch": self.arch.name, "stream": self.stream, "payload": self.payload,
             "toolkit": self.toolkit, "os_image": self.os_image,
             "kernels": {name: self.kernels[name].release for name in VARIANTS if name in self.kernels},
-            "rhcos": self.rhcos, "source": list(self.source), "date": self.date,
+            "os_kernel": self.os_kernel.release if self.os_kernel else "", "rhcos": self.rhcos,
+            "source": list(self.source), "date": self.date,
         }  # fmt: skip
         return json.dumps({name: value for name, value in facts.items() if value})
 
@@ -103,6 +106,7 @@ class Row:
                 toolkit=_text(data, "toolkit", _DIGEST),
                 os_image=_text(data, "os_image", _DIGEST),
                 kernels={name: Kernel.parse(_text(kernels, name, required=True)) for name in kernels},
+                os_kernel=Kernel.parse(_text(data, "os_kernel", required=True)) if "os_kernel" in data else None,
                 rhcos=_text(data, "rhcos", _WORD),
                 source=tuple(_text({"source": one}, "source", _WORD, required=True) for one in source),
                 date=_text(data, "date", _DAY, required=True),
@@ -132,13 +136,16 @@ class Row:
         return replace(
             self,
             payload=self.payload or found.payload, toolkit=self.toolkit or found.toolkit,
-            os_image=self.os_image or found.os_image, rhcos=self.rhcos or found.rhcos,
+            os_image=self.os_image or found.os_image, os_kernel=self.os_kernel or found.os_kernel,
+            rhcos=self.rhcos or found.rhcos,
             kernels={**found.kernels, **self.kernels},
             source=tuple(dict.fromkeys((*self.source, *found.source))), date=found.date,
         )  # fmt: skip
 
     def _facts(self) -> dict[str, str]:
         kernels = {f"kernel {name}": kernel.release for name, kernel in self.kernels.items()}
+        if self.os_kernel:
+            kernels["os_kernel"] = self.os_kernel.release
         return {"payload": self.payload, "toolkit": self.toolkit, "os_image": self.os_image, "rhcos": self.rhcos,
                 **kernels}  # fmt: skip
 

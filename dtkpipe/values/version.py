@@ -134,6 +134,20 @@ class Wanted:
             hint=f"did you mean `{near[0]}`?" if near else "dtkpipe catalog list",
         )
 
+    @property
+    def line(self) -> tuple[int, int] | None:
+        """Major and minor, where exactly one line was asked for: `4.14`, `stable-4.14`."""
+        ends = {one.at for one in self.bounds}
+        only = next(iter(ends)) if len(ends) == 1 else ()
+        return (only[0], only[1]) if isinstance(only, tuple) and len(only) == 2 else None
+
+    def may_be_in(self, line: tuple[int, int]) -> bool:
+        """Tell whether a version of `line` can be one that was asked for."""
+        if self.exact:
+            return self.exact.line == line
+        ends = (Version(*line, 0, "0"), Version(*line, 10**6))
+        return all(any(bound.admits(end) for end in ends) for bound in self.bounds)
+
     def admits(self, version: Version) -> bool:
         """Tell whether `version` is one that was asked for. Pre-releases only count where a bound names one."""
         if self.exact:

@@ -1,0 +1,90 @@
+"""Resolve: from a release, a kernel, an image or a cluster to a toolkit and its kernel, without pulling anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtkpipe.errors import UsageError
+from dtkpipe.releases.answer import Answer
+from dtkpipe.releases.resolver import Choice, resolver_for
+from dtkpipe.resources import cache_dir, shipped
+from dtkpipe.values.arch import Arch
+from dtkpipe.values.image import ImageRef
+from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.release import DistributionRelease, parse_release
+
+if TYPE_CHECKING:
+    from dtkpipe.values.access import RegistryAccess
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked: exactly one of release, release_image, toolkit, kernel, and what is wanted of it."""
+
+    release: str = ""
+    release_image: str = ""
+    toolkit: str = ""
+    kernel: str = ""
+    arch: str = ""
+    variant: str = ""
+    stream: str = ""
+    via: str = ""
+    allow_mismatch: bool = False
+
+
+def lock_folder(given: Path | None) -> Path:
+    """Return the folder of the lock: the one that was given, or the one that ships with dtkpipe."""
+    return given or shipped("catalog/releases")
+
+
+def resolve(
+    request: Request,
+    folder: Path,
+    access: Callable[[], RegistryAccess],
+    graph: str,
+    environ: Mapping[str, str],
+    say: Say,
+) -> Answer:
+    """Answer a request. Raises UsageError, NotFoundError, InvalidError, and what registries and the graph raise."""
+    given = [name for name in ("release", "release_image", "toolkit", "kernel") if getattr(request, name)]
+    if len(given) != 1:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(
+            f"{flags} ask for different things" if given else "nothing says what to resolve",
+            hint="give one of --release, --release-image, --toolkit, --kernel",
+        )
+    kernel = Kernel.parse(request.kernel) if request.kernel else None
+    arch = Arch.parse(request.arch) if request.arch else (kernel and kernel.arch) or Arch.host()
+    choice = Choice(
+        arch=arch, variant=request.variant or "std", stream=request.stream, via=request.via,
+        allow_mismatch=request.allow_mismatch,
+    )  # fmt: skip
+    resolver = resolver_for(folder, access, graph)
+    if kernel:
+        return resolver.kernel(kernel, choice)
+    if request.release_image:
+        return resolver.release_image(ImageRef.parse(request.release_image), choice)
+    if request.toolkit:
+        return resolver.toolkit(ImageRef.parse(request.toolkit), choice)
+    release = parse_release(request.release, [path.stem for path in shipped("catalog/toolkits").glob("*.yaml")])
+    if isinstance(release, DistributionRelease):
+        return _distribution(release, choice, environ, say)
+    return resolver.release(release, choice)
+
+
+def _distribution(release: DistributionRelease, choice: Choice, environ: Mapping[str, str], say: Say) -> Answer:
+    """Tell the newest kernel of a distribution. Its toolkit is made by the run that needs it."""
+    from dtkpipe.toolkits.distribution import distributions
+    from dtkpipe.toolkits.plan import Suite
+
+    distribution = next(one for one in distributions() if one.name == release.name)
+    kernel = Suite(distribution, choice.arch, Arch.host(), cache_dir(environ), say).newest(choice.variant)
+    return Answer(
+        arch=choice.arch, toolkit=None, kernel=kernel, kernels={choice.variant: kernel}, release=release.name,
+        how=(f"newest {choice.variant} kernel of {release.name}; its toolkit is made when a run needs it",),
+    )  # fmt: skip
