@@ -48,11 +48,11 @@ class Tree:
         for entry in entries:
             if entry.name == OPAQUE:
                 self._hide(self._real(entry.parent), keep_folder=True)
-            elif entry.name.startswith(WHITEOUT):
+            elif entry.kind == "whiteout":
                 parent = self._real(entry.parent)
                 self._hide(_join(parent, entry.name.removeprefix(WHITEOUT)))
         for entry in entries:
-            if entry.name.startswith(WHITEOUT) or not entry.path:
+            if entry.kind == "whiteout" or not entry.path:
                 continue
             path = _join(self._real(entry.parent), entry.name)
             if entry.kind != "directory":
@@ -244,7 +244,7 @@ def read_files(
             for entry, member, archive in members(tar, name):
                 if entry.name == OPAQUE:
                     gone |= {path for path in missing if path.startswith(f"{entry.parent}/")}
-                elif entry.name.startswith(WHITEOUT):
+                elif entry.kind == "whiteout":
                     hidden = _join(entry.parent, entry.name.removeprefix(WHITEOUT))
                     gone |= {path for path in missing if path == hidden or path.startswith(f"{hidden}/")}
                 elif entry.path in missing and entry.kind == "file":

@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, cast
 from dtkpipe.errors import RunFailedError, UnsupportedError
 
 Compression = Literal["gzip", "zstd", "none"]
-Kind = Literal["file", "directory", "symlink", "hardlink", "other"]
+Kind = Literal["file", "directory", "symlink", "hardlink", "whiteout", "other"]
 
 LIMIT = 16 * 2**30
 """Bytes that one layer may unpack to. The largest Driver Toolkits are at 2 GiB."""
@@ -139,7 +139,9 @@ def members(
 
 def _entry(member: tarfile.TarInfo, name: str) -> Entry:
     kind: Kind = "other"
-    if member.isreg():
+    if member.name.rpartition("/")[2].startswith(WHITEOUT):
+        kind = "whiteout"
+    elif member.isreg():
         kind = "file"
     elif member.isdir():
         kind = "directory"

@@ -17,6 +17,8 @@ from dtkpipe.tools.x509 import Certificate, PrivateKey
 HASHES = ("sha224", "sha256", "sha384", "sha512")
 """Digest algorithms that kernels are configured for (CONFIG_MODULE_SIG_HASH)."""
 _SECONDS = 60.0
+_ELF_HEADER = 20
+"""Bytes up to e_machine; class and byte order are at 4 and 5."""
 
 
 def check_hash(name: str) -> None:
@@ -45,12 +47,21 @@ def sign(sign_file: Path, hash_name: str, key: PrivateKey, certificate: Certific
     machine, RunFailedError when it refuses.
     """
     check_hash(hash_name)
+    if not _runs_here(sign_file):
+        raise UnsupportedError("the kernel's sign-file is a program for another machine than this", str(sign_file))
     public = work / f"{certificate.fingerprint}.der"
     public.write_bytes(certificate.der)
     with _in_memory(key) as path:
         done = run([sign_file, hash_name, path, public, module], timeout=_SECONDS, ok=None)
     if done.returncode:
         raise _refusal(done, sign_file)
+
+
+def _runs_here(program: Path) -> bool:
+    """Tell whether a program is for this machine; execvp would hand one that is not to the shell, as a script."""
+    with program.open("rb") as file, Path("/proc/self/exe").open("rb") as ours:
+        head, own = file.read(_ELF_HEADER), ours.read(_ELF_HEADER)
+    return not head.startswith(b"\x7fELF") or (head[4:6], head[18:20]) == (own[4:6], own[18:20])
 
 
 def _refusal(done: Finished, sign_file: Path) -> Exception:
