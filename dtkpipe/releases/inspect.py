@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dtkpipe.clients.registry import Registry
-from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError
-from dtkpipe.releases.payload import Stream
+from dtkpipe.errors import DtkpipeError, NotFoundError
+from dtkpipe.releases.images import Stream
 from dtkpipe.toolkits.existing import kernel_named, kernels_told
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
@@ -82,21 +82,3 @@ def os_kernel(registry: Registry, image: ImageRef | None, arch: Arch) -> Kernel 
         return None
     labels = registry.config(image, arch).labels
     return next((found for name in _OS_LABELS if (found := kernel_named(labels.get(name), arch))), None)
-
-
-def check(kernel: Kernel, system: Kernel | None, name: str, closest: str) -> bool:
-    """Tell whether the toolkit's kernel was compared with the operating system's, and equal.
-
-    Raises RunFailedError, with both kernels and the `closest` good release, when it is not.
-    """
-    if system is None:
-        return False
-    if kernel != system:
-        raise RunFailedError(
-            f"{name}: its toolkit is for another kernel than its operating system has",
-            f"toolkit: {kernel}",
-            f"operating system: {system}",
-            f"closest good release: {closest or 'none is known'}",
-            hint="modules built with it would not load; to build anyway: --allow-kernel-mismatch",
-        )
-    return True

@@ -15,14 +15,10 @@ from typing import Any
 from dtkpipe.clients.layers import members, unpacked
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError
+from dtkpipe.releases.images import Stream
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.version import Version
-
-RELEASES = ImageRef("quay.io", "openshift-release-dev/ocp-release")
-"""Repository of the images of releases; tags are `<version>-<architecture>`."""
-CONTENT = ImageRef("quay.io", "openshift-release-dev/ocp-v4.0-art-dev")
-"""Repository of everything that a release consists of, by digest only."""
 
 _REFERENCES = "release-manifests/image-references"
 _LAYER = 64 * 2**20
@@ -38,18 +34,6 @@ _TOOLKIT, _TOOLKIT_10 = "driver-toolkit", "driver-toolkit-10"
 
 class NoToolkitError(NotFoundError):
     """A release that has no Driver Toolkit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stream:
-    """One stream of the operating system in a release: its toolkit, and its own image."""
-
-    name: str
-    """rhel-8, rhel-9, rhel-10, scos"""
-    toolkit: ImageRef
-    os_image: ImageRef | None
-    rhcos: str
-    """Version of the operating system, where the payload says it."""
 
 
 @dataclass(frozen=True, kw_only=True)

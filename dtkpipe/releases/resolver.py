@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, RunFailedError, UnreachableError
 from dtkpipe.releases.answer import EQUAL, NOT_CHECKED, OVERRIDDEN, Answer, choose_kernel, choose_stream
+from dtkpipe.releases.images import CONTENT, Stream, release_image
 from dtkpipe.releases.lock import Lock
 from dtkpipe.releases.row import Row
 from dtkpipe.values.arch import Arch
@@ -22,7 +23,7 @@ from dtkpipe.values.version import Version, Wanted, nearest
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.releases.payload import Payload, Stream
+    from dtkpipe.releases.payload import Payload
     from dtkpipe.values.access import RegistryAccess
 
 LOCK, PAYLOAD, REDHAT = "lock", "payload", "redhat"
@@ -173,17 +174,22 @@ class Resolver:
 
     def _gated(self, answer: Answer, choice: Choice) -> Answer:
         """Compare the kernels of toolkit and operating system. Raises RunFailedError where they differ."""
-        from dtkpipe.releases.inspect import check
-
-        standard = answer.kernels.get("std")
-        if not standard or not answer.os_kernel:
+        standard, system = answer.kernels.get("std"), answer.os_kernel
+        if not standard or not system:
             return replace(answer, gate=NOT_CHECKED)
-        if choice.allow_mismatch and standard != answer.os_kernel:
-            words = f"overridden: the operating system has kernel {answer.os_kernel}, the toolkit is for {standard}"
+        if standard == system:
+            return replace(answer, gate=EQUAL)
+        if choice.allow_mismatch:
+            words = f"overridden: the operating system has kernel {system}, the toolkit is for {standard}"
             return replace(answer, gate=OVERRIDDEN, how=(*answer.how, words))
-        closest = self._closest(Version.parse(answer.release), answer.os_kernel, choice.arch)
-        check(standard, answer.os_kernel, f"OpenShift {answer.release} {choice.arch}", closest)
-        return replace(answer, gate=EQUAL)
+        closest = self._closest(Version.parse(answer.release), system, choice.arch)
+        raise RunFailedError(
+            f"OpenShift {answer.release} {answer.arch}: its toolkit is for another kernel than its operating system has",
+            f"toolkit: {standard}",
+            f"operating system: {system}",
+            f"closest good release: {closest or 'none is known'}",
+            hint="modules built with it would not load; to build anyway: --allow-kernel-mismatch",
+        )
 
     def _closest(self, version: Version, kernel: Kernel, arch: Arch) -> str:
         """Return the nearest release whose toolkit is for `kernel`, or else one whose kernels are known to be equal."""
@@ -197,7 +203,7 @@ class Resolver:
         """Read the payload of a release. An error tells what the lock knows, and what exists nearby."""
         from dtkpipe.releases.payload import NoToolkitError, read
 
-        image = self._image(version, choice.arch)
+        image = release_image(version, choice.arch, self.releases)
         registry = self.registry()
         failed: DtkpipeError = NotFoundError(f"nobody has {image}")
         # oc-mirror puts the images of releases, with their tags, where the mirrors for digests are.
@@ -217,17 +223,6 @@ class Resolver:
             ) from failed  # fmt: skip
         knows = f"the lock knows of it: {row.to_json()}" if row else "the lock does not know it"
         raise type(failed)(failed.what, *failed.details, knows, hint=failed.hint) from failed
-
-    def _image(self, version: Version, arch: Arch) -> ImageRef:
-        from dtkpipe.releases.payload import RELEASES
-
-        if self.releases:
-            return self.releases.tagged(f"{version}-{arch}")
-        if version.pre.startswith("0."):
-            name = "ocp/release" if arch.oci == "amd64" else f"ocp-{arch.oci}/release-{arch.oci}"
-            name += "-5" if version.major >= 5 and arch.oci == "amd64" else ""
-            return ImageRef("registry.ci.openshift.org", name, tag=str(version))
-        return RELEASES.tagged(f"{version}-{arch}")
 
     def _redhat(self, wanted: Wanted, choice: Choice) -> Answer:
         """Take the toolkit of Red Hat's catalogue. Its tags move: they say which line, never which release."""
@@ -282,8 +277,6 @@ def _of_stream(rows: list[Row], asked: str, version: Version) -> Row | None:
 
 
 def _stream(row: Row) -> Stream:
-    from dtkpipe.releases.payload import CONTENT, Stream
-
     return Stream(
         name=row.stream, toolkit=CONTENT.at(row.toolkit), rhcos=row.rhcos,
         os_image=CONTENT.at(row.os_image) if row.os_image else None,
