@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ ENGINES = ("argo", "tekton")
 _HEADER = "# Written by `dtkpipe compile`. Change the pipeline and compile it again, not this file.\n"
 _LARGEST = 1024 * 1024
 """Bytes of one object: Argo's limit for a Workflow; etcd takes 1.5 MiB of a request."""
+
+# Kubernetes' rules for names: RFC 1123 label and subdomain.
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SECRET_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
     else:
         params = complete(pipeline, wanted.params)
         _reachable(params.get("repo", ""))
+    _names(pipeline, params, wanted.run_name)
     rendered: Rendered = engine.render(
         pipeline, wanted.form, params, images={RUNNER: _pinned(wanted.runner_image)}, run_name=wanted.run_name
     )
@@ -75,6 +81,17 @@ def _reachable(repo: str) -> None:
             f"`{repo}` is on this machine: a pod cannot read it",
             hint="give a git URL, or build it here: dtkpipe submit --engine local",
         )
+
+
+def _names(pipeline: Pipeline, params: Mapping[str, str], run_name: str) -> None:
+    """Refuse what Kubernetes would refuse as the name of a run or of a Secret."""
+    if run_name and not _NAME.fullmatch(run_name):
+        raise UsageError(f"`{run_name}` cannot be the name of a run", "lower-case letters, digits, hyphens; at most 63")
+    for secret in (secret for task in pipeline.all_tasks for secret in task.secrets):
+        if secret.param in params and not _SECRET_NAME.fullmatch(params[secret.param]):
+            raise UsageError(
+                f"parameter `{secret.param}` takes the name of a Secret, not `{params[secret.param][:80]}`"
+            )
 
 
 def _pinned(image: str) -> str:
