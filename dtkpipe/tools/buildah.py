@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError
-from dtkpipe.tools import process
+from dtkpipe.tools import process, rooted
 from dtkpipe.tools.process import Finished, ProcessFailedError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.image import ImageRef
@@ -123,7 +123,7 @@ class Buildah:
             if (self.storage / known).is_dir():
                 return known
         self.storage.mkdir(parents=True, exist_ok=True)
-        probe = process.run([*self._global("overlay"), "info"], ok=None)
+        probe = process.run([*rooted.prefix(), *self._global("overlay"), "info"], ok=None)
         return "overlay" if probe.returncode == 0 else "vfs"
 
     def _global(self, driver: str) -> list[str | Path]:
@@ -137,7 +137,7 @@ class Buildah:
         log: Path | None = None,
         ok: Sequence[int] | None = (0,),
     ) -> Finished:
-        before = _network(network)
+        before = [*rooted.prefix(), *_network(network)]
         try:
             return process.run([*before, *self._global(self.driver), *argv], log=log, ok=ok)
         except ProcessFailedError as error:
