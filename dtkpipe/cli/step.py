@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "Run one step of a pipeline"
 _FORMATS = ("table", "json")
+_NAME = re.compile(r"[a-z][a-z-]*")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,8 +43,9 @@ def register(app: typer.Typer) -> None:
 
 def names() -> list[str]:
     """Return the names of all steps."""
-    folder = Path(__file__).parent.parent / "steps"
-    return sorted(flag(file.stem) for file in folder.glob("*.py") if file.stem not in ("__init__", "contract"))
+    from dtkpipe.tasks import ALL
+
+    return sorted(task.step for task in ALL)
 
 
 def run_step(words: Sequence[str]) -> int:
@@ -69,9 +73,14 @@ def run_step(words: Sequence[str]) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    if name not in names():
-        raise NotFoundError(f"there is no step `{name}`", f"steps: {', '.join(names())}", hint=_near(name, names()))
-    return importlib.import_module(f"dtkpipe.steps.{name.replace('-', '_')}")
+    # The list of all steps is loaded only when it is needed.
+    path = f"dtkpipe.steps.{name.replace('-', '_')}"
+    module = importlib.import_module(path) if _NAME.fullmatch(name) and importlib.util.find_spec(path) else None
+    if module is None or not hasattr(module, "run"):
+        raise NotFoundError(
+            f"there is no step `{name[:80]}`", f"steps: {', '.join(names())}", hint=_near(name, names())
+        )  # fmt: skip
+    return module
 
 
 def _near(word: str, known: Sequence[str], prefix: str = "") -> str:

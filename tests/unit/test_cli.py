@@ -41,6 +41,9 @@ Define (offline):
   graph    Draw a pipeline
   diff     Compare a compiled pipeline with files
 
+Releases and kernels:
+  resolve  Find the toolkit and the kernel of a release
+
 Project:
   init     Write a dtkpipe.yaml for a module source
   doctor   Check what this machine lacks, and fix it
