@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from dtkpipe.errors import UsageError
 from dtkpipe.releases.answer import Answer
 from dtkpipe.releases.resolver import Choice, resolver_for
 from dtkpipe.resources import cache_dir, shipped
+from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.release import DistributionRelease, parse_release
 
 if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
     from dtkpipe.values.access import RegistryAccess
 
 Say = Callable[[str], None]
@@ -64,14 +67,21 @@ def resolve(
         arch=arch, variant=request.variant or "std", stream=request.stream, via=request.via,
         allow_mismatch=request.allow_mismatch,
     )  # fmt: skip
-    resolver = resolver_for(folder, access, graph)
+
+    @functools.cache
+    def registry() -> Registry:
+        from dtkpipe.clients.registry import Registry
+
+        return Registry(access())
+
+    resolver = resolver_for(folder, registry, graph)
     if kernel:
         return resolver.kernel(kernel, choice)
     if request.release_image:
         return resolver.release_image(ImageRef.parse(request.release_image), choice)
     if request.toolkit:
         return resolver.toolkit(ImageRef.parse(request.toolkit), choice)
-    release = parse_release(request.release, [path.stem for path in shipped("catalog/toolkits").glob("*.yaml")])
+    release = parse_release(request.release, distribution_names())
     if isinstance(release, DistributionRelease):
         return _distribution(release, choice, environ, say)
     return resolver.release(release, choice)

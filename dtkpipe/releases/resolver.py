@@ -5,7 +5,6 @@ In this order: the lock; the payload of the release in its registry. Each can be
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ from dtkpipe.values.version import Version, Wanted, nearest
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
     from dtkpipe.releases.payload import Payload
-    from dtkpipe.values.access import RegistryAccess
 
 LOCK, PAYLOAD, REDHAT = "lock", "payload", "redhat"
 WAYS = (LOCK, PAYLOAD, REDHAT)
@@ -184,7 +182,7 @@ class Resolver:
             return replace(answer, gate=OVERRIDDEN, how=(*answer.how, words))
         closest = self._closest(Version.parse(answer.release), system, choice.arch)
         raise RunFailedError(
-            f"OpenShift {answer.release} {answer.arch}: its toolkit is for another kernel than its operating system has",
+            f"the toolkit of OpenShift {answer.release} {answer.arch} is not for the kernel of its operating system",
             f"toolkit: {standard}",
             f"operating system: {system}",
             f"closest good release: {closest or 'none is known'}",
@@ -249,22 +247,16 @@ class Resolver:
         )
 
 
-def resolver_for(folder: Path, access: Callable[[], RegistryAccess], graph: str = "") -> Resolver:
-    """Return a resolver for the lock in `folder`; `access` is only asked for when the lock does not know.
+def resolver_for(folder: Path, registry: Callable[[], Registry], graph: str = "") -> Resolver:
+    """Return a resolver for the lock in `folder`; `registry` is only called when the lock does not know.
 
     `graph` is the URL of the update graph, "" for the public one.
     """
 
-    @functools.cache
-    def registry() -> Registry:
-        from dtkpipe.clients.registry import Registry
-
-        return Registry(access())
-
     def channel(name: str, arch: Arch) -> list[Version]:
         from dtkpipe.clients.graph import PUBLIC, read
 
-        return list(read(access(), name, arch, graph or PUBLIC).nodes)
+        return list(read(registry().access, name, arch, graph or PUBLIC).nodes)
 
     return Resolver(lock=Lock(folder), registry=registry, channel=channel)
 

@@ -61,9 +61,8 @@ def run(args: Args, room: Room) -> Results:
     from dtkpipe.source.recipe import Target, pairs, refuse_kernel
     from dtkpipe.source.recognise import recognise
     from dtkpipe.steps.build_image import Builder
-    from dtkpipe.values.access import access_from
 
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     target = Target(kernel=args.kernel, arch=args.arch)
     source = Source.parse(args.repo, args.ref, args.path, here=Path.cwd())
     given = pairs(args.build_args)

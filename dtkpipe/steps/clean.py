@@ -28,9 +28,8 @@ def run(args: Args, room: Room) -> Results:
     """Delete the run's candidates; a registry that cannot delete is said, and is no failure."""
     from dtkpipe.clients.registry import Registry
     from dtkpipe.errors import DtkpipeError
-    from dtkpipe.values.access import access_from
 
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     # `<run>-<step>`, and not those of a run whose name begins with ours.
     candidate = re.compile(re.escape(args.run_name) + r"-[a-z0-9]+")
     removed = 0

@@ -20,9 +20,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from dtkpipe.errors import RunFailedError, UsageError
+
+if TYPE_CHECKING:
+    from dtkpipe.values.access import RegistryAccess
 
 
 def arg(doc: str, default: Any = MISSING) -> Any:
@@ -60,6 +63,13 @@ class RegistryArgs:
 
     insecure_registries: tuple[str, ...] = arg("Hosts (host:port) that may be spoken to without TLS", ())
     registry_ca: str = arg("Certificates (PEM) of authorities to trust for registries, besides the system's", "")
+    registry_mirrors: str = arg("Mirror sets (ICSP, IDMS, ITMS) whose mirrors images are read from", "")
+
+    def access(self, environ: Mapping[str, str]) -> RegistryAccess:
+        """Return how registries may be spoken to. Raises InvalidError."""
+        from dtkpipe.values.access import access_from
+
+        return access_from(self.insecure_registries, self.registry_ca, environ, self.registry_mirrors)
 
 
 class StepRefusedError(RunFailedError):

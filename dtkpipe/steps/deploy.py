@@ -72,10 +72,9 @@ def read_driver(access: RegistryArgs, image: ImageRef, kernel: Kernel, room: Roo
     from dtkpipe.clients.image import read_image
     from dtkpipe.clients.registry import Registry
     from dtkpipe.proof.module import is_module_file, read_module
-    from dtkpipe.values.access import access_from
     from dtkpipe.values.module import ModuleSpec
 
-    registry = Registry(access_from(access.insecure_registries, access.registry_ca, room.environ))
+    registry = Registry(access.access(room.environ))
     home = f"opt/lib/modules/{kernel}/"
     into = room.work / "image"
     files = read_image(registry, image, kernel.arch, lambda path: path.startswith(home), into)

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, UnsupportedError, UsageError
+from dtkpipe.resources import shipped
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.arch import BUILT, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.release import DistributionRelease, parse_release
+from dtkpipe.values.version import Wanted
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
@@ -25,6 +27,10 @@ class Args(RegistryArgs):
     toolkit: str = arg("Driver Toolkit image to use instead of looking for one", "")
     arch: str = arg("Architecture of the target: x86_64, aarch64", "")
     variant: str = arg("Kernel flavour: std, rt, 64k, cloud", "")
+    stream: str = arg("Stream of the operating system, where a release has several: rhel-9, rhel-10", "")
+    allow_kernel_mismatch: bool = arg(
+        "Take a release whose toolkit is not for the kernel of its operating system", False
+    )
     toolkit_repo: str = arg("Repository for toolkits made from a distribution's kernel packages", "")
 
 
@@ -43,16 +49,44 @@ class Results:
 def run(args: Args, room: Room) -> Results:
     """Find or make the toolkit. Raises UsageError, NotFoundError, InvalidError, UnsupportedError, UnreachableError."""
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.values.access import access_from
+    from dtkpipe.toolkits.distribution import distribution_names
 
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     kernel = Kernel.parse(args.kernel) if args.kernel else None
     arch = Arch.parse(args.arch) if args.arch else kernel.arch if kernel else None
     if kernel and kernel.arch not in (None, arch):
         raise UsageError(f"kernel {kernel} is not of architecture {arch}")
     if args.toolkit:
         return _given(args, kernel, arch, registry)
-    return _made(args, kernel, arch or Arch.host(), registry, room)
+    if not (args.release or kernel):
+        raise UsageError("nothing says what to build for", hint="give --release, --kernel or --toolkit")
+    release = parse_release(args.release, distribution_names()) if args.release else None
+    if isinstance(release, DistributionRelease) or (release is None and not (kernel and kernel.is_red_hat)):
+        return _made(args, release, kernel, arch or Arch.host(), registry, room)
+    return _released(args, release, kernel, arch or Arch.host(), registry)
+
+
+def _released(args: Args, release: Wanted | None, kernel: Kernel | None, arch: Arch, registry: Registry) -> Results:
+    """Look the toolkit of an OpenShift release up: in the lock, then in the payload of the release."""
+    from dtkpipe.releases.resolver import Choice, resolver_for
+
+    resolver = resolver_for(shipped("catalog/releases"), lambda: registry)
+    choice = Choice(
+        arch=arch, variant=args.variant or (kernel.variant if kernel else "std"), stream=args.stream,
+        allow_mismatch=args.allow_kernel_mismatch,
+    )  # fmt: skip
+    answer = resolver.release(release, choice) if release else resolver.kernel(kernel, choice) if kernel else None
+    if answer is None or answer.toolkit is None:
+        raise NotFoundError(f"OpenShift {release} has no toolkit")
+    if answer.kernel is None:
+        raise answer.missing or NotFoundError(f"the kernel of {answer.toolkit} is not known")
+    if kernel and answer.kernel != kernel:
+        raise UsageError(f"OpenShift {answer.release} has kernel {answer.kernel}, not {kernel}", *answer.how)
+    return Results(
+        kernel=answer.kernel.release, arch=answer.arch.name, toolkit_url=answer.toolkit.name,
+        toolkit_digest=answer.toolkit.digest, release=answer.release,
+        how="; ".join((*answer.how, f"gate: {answer.gate}")),
+    )  # fmt: skip
 
 
 def _given(args: Args, kernel: Kernel | None, arch: Arch | None, registry: Registry) -> Results:
@@ -68,14 +102,14 @@ def _given(args: Args, kernel: Kernel | None, arch: Arch | None, registry: Regis
     )  # fmt: skip
 
 
-def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, room: Room) -> Results:
+def _made(
+    args: Args, release: DistributionRelease | None, kernel: Kernel | None, arch: Arch, registry: Registry, room: Room
+) -> Results:
     """Find the distribution whose archive has the kernel; find its toolkit in the repository, or make it."""
     from dtkpipe.toolkits.distribution import distributions
     from dtkpipe.toolkits.make import Maker
     from dtkpipe.toolkits.plan import Suite, nearest
 
-    if not (args.release or kernel):
-        raise UsageError("nothing says what to build for", hint="give --release, --kernel or --toolkit")
     if not args.toolkit_repo:
         raise UsageError(
             "there is no repository for the toolkit", "a toolkit that is made has to be pushed somewhere",
@@ -87,14 +121,7 @@ def _made(args: Args, kernel: Kernel | None, arch: Arch, registry: Registry, roo
         )
     repo = ImageRef.parse(args.toolkit_repo)
     known = distributions()
-    if args.release:
-        release = parse_release(args.release, [one.name for one in known])
-        if not isinstance(release, DistributionRelease):
-            raise UnsupportedError(
-                f"OpenShift {release} cannot be looked up: this version of dtkpipe does not read release payloads",
-                "the Driver Toolkit of the release can be given by hand",
-                hint=f"--release {args.release} --toolkit IMAGE uses that image, and keeps the release as a label",
-            )  # fmt: skip
+    if release:
         known = tuple(one for one in known if one.name == release.name)
     suites = [Suite(one, arch, Arch.host(), room.cache, room.say) for one in known]
     if kernel is None:

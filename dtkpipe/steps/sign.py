@@ -44,9 +44,8 @@ class Results:
 def run(args: Args, room: Room) -> Results:
     """Sign and push. Raises InvalidError when certificate, key and passphrase do not fit, before anything is read."""
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.values.access import access_from
 
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     if not args.sign_cert:
         room.say(UNSIGNED)
         digest = args.image.digest or registry.digest(args.image)

@@ -58,6 +58,11 @@ def distributions() -> tuple[Distribution, ...]:
     return tuple(found)
 
 
+def distribution_names() -> tuple[str, ...]:
+    """Return the names of all that are in the catalogue, without reading it."""
+    return tuple(sorted(path.stem for path in shipped("catalog/toolkits").glob("*.yaml")))
+
+
 def _parse(data: Mapping[str, Any]) -> Distribution:
     return Distribution(
         name=str(data["name"]),

@@ -48,6 +48,11 @@ class Kernel:
         return _DEBIAN_ARCH.get(self.release.rsplit("-", 1)[-1])
 
     @property
+    def is_red_hat(self) -> bool:
+        """Whether the name is one of RHEL's builds, which OpenShift has: `...el9_4...`."""
+        return bool(re.search(r"\.el\d+(?:_\d+)?(?:nv)?(?:\.|$)", self.release))
+
+    @property
     def variant(self) -> str:
         """The flavour that the name tells: std, rt, 64k, cloud."""
         if found := re.search(r"(?:\+(rt|64k)|-(rt|cloud)-(?:amd64|arm64))$", self.release):
