@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from pathlib import Path
@@ -123,7 +124,7 @@ def run_card() -> Iterator[str]:
 
 
 def verdicts() -> Iterator[str]:
-    from dtkpipe.proof.verdict import CODES, PROOFS
+    from dtkpipe.proof.verdict import CODES, PROOFS, Proof, Refusal, Verdict
 
     yield "# Verdicts\n"
     yield (
@@ -134,9 +135,14 @@ def verdicts() -> Iterator[str]:
     yield from table(("code", "meaning", "what to do"), [(f"`{c.name}`", c.meaning, c.fix) for c in CODES.values()])
     yield "## The document\n"
     yield "`dtkpipe step verify -o json` prints it (schema `dtkpipe/verdict/v1`); `publish` attaches it to the image.\n"
-    for name in ("Verdict", "Proof", "Refusal"):
-        yield f"### {name}\n"
-        yield from described("dtkpipe.proof.verdict", name)
+    why = Refusal(
+        code="vermagic-mismatch", reason="hello.ko was compiled for another kernel",
+        details=("hello.ko: 6.1.0-52-cloud-amd64, expected 6.1.0-53-cloud-amd64",),
+    )  # fmt: skip
+    proof = Proof(name="vermagic", seconds=0.01, summary=why.reason, facts={"modules": 1}, refusal=why)
+    example = Verdict(image="quay.io/org/hello", kernel="6.1.0-53-cloud-amd64", arch="x86_64", proofs=(proof,))
+    yield f"```json\n{json.dumps(example.document(), indent=2)}\n```\n"
+    yield "`proofs` ends with the proof that failed. `seconds` it took, `facts` are what it found."
 
 
 def settings() -> Iterator[str]:
