@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +23,6 @@ EVIDENCE = "application/vnd.dtkpipe.evidence.v1+json"
 KEY = "dtkpipe.key"
 """Annotation of an attachment: the same inputs have the same."""
 _COMMIT = 12
-_EVIDENCE_LIMIT = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,6 @@ class Results:
 def run(args: Args, room: Room) -> Results:
     """Copy by digest, attach, tag; in this order. Raises RunFailedError for anything but a proven image."""
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.values.access import access_from
 
     if args.verdict != PROVEN:
         raise RunFailedError(
@@ -66,7 +62,7 @@ def run(args: Args, room: Room) -> Results:
     if not args.image.digest:
         raise InvalidError("nothing was published: the image is not given by digest", str(args.image))
     files, tags = attachments(args), final_tags(args)
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     repo = args.push_to.tagged("")
     image = repo.at(registry.copy(args.image, repo))
     attached = _attach(registry, image, files, room)
@@ -97,12 +93,12 @@ def final_tags(args: Args) -> tuple[str, ...]:
 def attachments(args: Args) -> dict[str, tuple[str, bytes]]:
     """Return what is attached to the image: artifact type -> file name and content. No clock, no host in them.
 
-    Raises InvalidError for evidence that cannot be read.
+    Raises InvalidError for evidence that cannot be read, RunFailedError for that of another image.
     """
     from dtkpipe import __version__
     from dtkpipe.values.run import SUCCEEDED, RunCard
 
-    evidence = _evidence(args.evidence)
+    evidence = _evidence(args)
     inputs = {name: str(getattr(args, name)) for name in ("repo", "commit", "release", "kernel", "toolkit", "signer")}
     card = RunCard(
         name=args.run_name,
@@ -120,17 +116,20 @@ def attachments(args: Args) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def _evidence(text: str) -> dict[str, Any]:
-    """Read what verify gives: JSON, deflated, in base64."""
-    if not text:
+def _evidence(args: Args) -> dict[str, Any]:
+    """Read what verify gives, and see to it that it is about this image."""
+    from dtkpipe.proof.verdict import unpack_evidence
+
+    if not args.evidence:
         return {}
-    try:
-        inflate = zlib.decompressobj(wbits=-15)
-        found = json.loads(inflate.decompress(base64.b64decode(text, validate=True), _EVIDENCE_LIMIT))
-    except (ValueError, zlib.error) as error:
-        raise InvalidError("the evidence cannot be read", "expected JSON, deflated, in base64") from error
-    if not isinstance(found, dict):
-        raise InvalidError("the evidence cannot be read", "expected a JSON object")
+    found = unpack_evidence(args.evidence)
+    about = str(found.get("image") or "")
+    if found.get("verdict") != PROVEN or ("@" in about and not about.endswith(args.image.digest)):
+        raise RunFailedError(
+            "nothing was published: the evidence is not for this image",
+            f"it says: {found.get('verdict')}, {about}",
+            f"to publish: {args.image}",
+        )
     return found
 
 

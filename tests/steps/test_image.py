@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import lzma
@@ -45,8 +46,7 @@ def client(registry: LoopbackRegistry) -> Registry:
 
 @pytest.fixture
 def repo(registry: LoopbackRegistry, request: pytest.FixtureRequest) -> ImageRef:
-    name = "".join(char if char.isalnum() else "-" for char in request.node.name.lower()).strip("-")
-    return registry.repo("image/" + "-".join(part for part in name.split("-") if part)[:90].strip("-"))
+    return registry.repo("image/" + hashlib.sha256(request.node.name.encode()).hexdigest()[:16])
 
 
 def _all(client: Registry, image: ImageRef, into: Path) -> ImageFiles:
