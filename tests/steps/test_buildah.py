@@ -1,0 +1,239 @@
+"""buildah: as root and as a user, with and without network, against a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dtkpipe.errors import NotAllowedError, NotFoundError, UnreachableError
+from dtkpipe.tools import process
+from dtkpipe.tools.buildah import Buildah, Mount
+from dtkpipe.tools.busybox import static_busybox
+from dtkpipe.tools.process import ProcessFailedError
+from dtkpipe.values.access import RegistryAccess
+from dtkpipe.values.arch import Arch
+from tests.fixtures.registry import LoopbackRegistry, free_port, running_registry
+
+pytestmark = pytest.mark.tools
+ROOT = Path(__file__).resolve().parents[2]
+# docker-registry takes bcrypt only; this is "secret".
+HTPASSWD = "ci:$2b$04$dc20hbeYb1WNZhv0xaQxcuKuSOCkQ7idqgEnCc90o3/I4eSckq0Ve\n"
+CONTAINERFILE = """\
+FROM scratch AS tools
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "ln", "-s", "busybox", "/bin/sh"]
+ARG WORD
+ARG KERNEL_VERSION
+RUN /bin/busybox printf '%s' "$WORD" > /word; /bin/busybox cat /proc/net/dev > /net
+FROM scratch AS final
+COPY --from=tools /word /net /
+FROM tools AS other
+RUN exit 3
+"""
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory, shared_cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("context")
+    shutil.copy(static_busybox(Arch.host(), shared_cache), folder / "busybox")
+    (folder / "Containerfile").write_text(CONTAINERFILE)
+    return folder
+
+
+@pytest.fixture
+def buildah(registry: LoopbackRegistry, tmp_path: Path) -> Buildah:
+    return Buildah(tmp_path / "storage", registry.access)
+
+
+def build(buildah: Buildah, context: Path, *, network: bool = False, word: str = "", target: str = "tools") -> str:
+    return buildah.build(
+        context, context / "Containerfile", args={"WORD": word}, labels={"a": "b c"}, target=target, network=network
+    )
+
+
+def content(buildah: Buildah, image: str, path: str, log: Path) -> str:
+    log.unlink(missing_ok=True)
+    assert buildah.run_in(image, ["/bin/busybox", "cat", path], log=log) == 0
+    return log.read_text()
+
+
+@pytest.mark.parametrize("word", ["x", "$(id) `id` '\" ; $HOME", "-rf --", "a\nb", "ünïcode"])
+def test_build_arguments_are_data(buildah: Buildah, context: Path, tmp_path: Path, word: str) -> None:
+    assert content(buildah, build(buildah, context, word=word), "/word", tmp_path / "log") == word
+
+
+def test_network_is_there_only_when_asked_for(buildah: Buildah, context: Path, tmp_path: Path) -> None:
+    def interfaces(*, network: bool) -> set[str]:
+        seen = content(buildah, build(buildah, context, network=network), "/net", tmp_path / "log")
+        return {line.split(":")[0].strip() for line in seen.splitlines() if ":" in line}
+
+    ours = {line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines() if ":" in line}
+    assert interfaces(network=False) == {"lo"}
+    assert interfaces(network=True) == ours
+
+
+def test_same_input_same_image(buildah: Buildah, context: Path, registry: LoopbackRegistry, tmp_path: Path) -> None:
+    other = Buildah(tmp_path / "other", registry.access)
+    first, second = build(buildah, context, target="final"), build(other, context, target="final")
+    assert first == second
+    repo = registry.repo("buildah/same")
+    digest = buildah.push(first, repo.tagged("a"))
+    assert digest == other.push(second, repo.tagged("b"))
+    assert registry.client.digest(repo.tagged("a")) == digest
+    assert registry.client.config(repo.at(digest)).labels["a"] == "b c"
+
+
+def test_failed_instruction(buildah: Buildah, context: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(ProcessFailedError, match="`buildah` ended with exit code"):
+        buildah.build(context, context / "Containerfile", target="other", log=log)
+    assert "RUN exit 3" in log.read_text()
+
+
+def test_pulled_image_is_found_by_digest(
+    buildah: Buildah, context: Path, registry: LoopbackRegistry, tmp_path: Path
+) -> None:
+    image = registry.repo("buildah/pull").at(
+        buildah.push(build(buildah, context, word="here"), registry.repo("buildah/pull").tagged("x"))
+    )
+    other = Buildah(tmp_path / "other", registry.access)
+    pulled = other.pull(image)
+    assert other.pull(image) == pulled
+    assert content(other, str(image), "/word", tmp_path / "log") == "here"
+    own = tmp_path / "context"
+    own.mkdir()
+    (own / "Containerfile").write_text(f"FROM {image}\n")
+    assert other.build(own, own / "Containerfile").startswith("sha256:")
+    other.remove(pulled)
+
+
+def test_container_sees_its_environment_and_its_mounts(buildah: Buildah, context: Path, tmp_path: Path) -> None:
+    image = build(buildah, context)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/file").write_text("content")
+    command = "cd /given; /bin/busybox cat file; echo $NAME; echo out > made; exit 7"
+    for read_only, made in ((True, False), (False, True)):
+        mount = Mount(tmp_path / "given", "/given", read_only=read_only)
+        log = tmp_path / f"log-{read_only}"
+        code = buildah.run_in(image, ["/bin/sh", "-c", command], env={"NAME": "a $b 'c'"}, mounts=[mount], log=log)
+        assert code == 7
+        assert log.read_text().startswith("content")
+        assert "a $b 'c'\n" in log.read_text()
+        assert (tmp_path / "given/made").exists() is made
+
+
+def test_registry_without_tls_only_when_asked(buildah: Buildah, context: Path, registry: LoopbackRegistry) -> None:
+    strict = Buildah(buildah.storage, RegistryAccess())
+    image = build(buildah, context, target="final")
+    with pytest.raises(UnreachableError) as caught:
+        strict.push(image, registry.repo("buildah/strict").tagged("x"))
+    assert registry.host in str(caught.value)
+    assert caught.value.exit_code == 7
+
+
+def test_image_that_is_not_there(buildah: Buildah, registry: LoopbackRegistry) -> None:
+    with pytest.raises(NotFoundError, match="buildah/nothing"):
+        buildah.pull(registry.repo("buildah/nothing").tagged("x"))
+
+
+def test_registry_that_is_down(buildah: Buildah, context: Path) -> None:
+    host = f"127.0.0.1:{free_port()}"
+    access = RegistryAccess(insecure=(host,))
+    image = build(buildah, context, target="final")
+    with pytest.raises(UnreachableError, match=host):
+        Buildah(buildah.storage, access).push(
+            image, LoopbackRegistry(host, Path(), access, Path()).repo("x").tagged("x")
+        )
+
+
+def test_credentials(context: Path, tmp_path: Path) -> None:
+    with running_registry(tmp_path / "registry", htpasswd=HTPASSWD) as registry:
+        auth = tmp_path / "auth.json"
+        access = RegistryAccess(insecure=(registry.host,), auth_file=auth)
+        buildah = Buildah(tmp_path / "storage", access)
+        image = build(buildah, context, target="final")
+        with pytest.raises(NotAllowedError, match=registry.host) as caught:
+            buildah.push(image, registry.repo("x").tagged("x"))
+        assert caught.value.exit_code == 4
+        auth.write_text(json.dumps({"auths": {registry.host: {"auth": "Y2k6c2VjcmV0"}}}))
+        assert buildah.push(image, registry.repo("x").tagged("x")).startswith("sha256:")
+
+
+def test_authority(context: Path, tmp_path: Path) -> None:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    process.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    )  # fmt: skip
+    with running_registry(tmp_path / "registry", tls=(cert, key), ca=cert.read_text()) as registry:
+        buildah = Buildah(tmp_path / "storage", registry.access)
+        image = build(buildah, context, target="final")
+        assert buildah.push(image, registry.repo("x").tagged("x")).startswith("sha256:")
+        with pytest.raises(UnreachableError, match=registry.host):
+            Buildah(tmp_path / "storage", RegistryAccess()).push(image, registry.repo("x").tagged("x"))
+
+
+@dataclass(frozen=True)
+class User:
+    """An ordinary user of this machine."""
+
+    name: str
+    home: Path
+
+
+@pytest.fixture
+def user() -> Iterator[User]:
+    """A user with subordinate ids (/etc/subuid), which rootless buildah needs besides newuidmap; ourselves if we can."""
+    if os.geteuid() != 0:
+        entry = pwd.getpwuid(os.geteuid())
+        yield User(entry.pw_name, Path(entry.pw_dir))
+        return
+    name = f"dtkpipe-{os.getpid()}"
+    process.run(["useradd", "--create-home", "--key", "SUB_UID_COUNT=65536", "--key", "SUB_GID_COUNT=65536", name])
+    try:
+        yield User(name, Path(pwd.getpwnam(name).pw_dir))
+    finally:
+        process.run(["userdel", "--remove", name], ok=(0, 12))
+
+
+ROOTLESS = """
+import sys
+from pathlib import Path
+from dtkpipe.tools.buildah import Buildah
+from dtkpipe.values.access import RegistryAccess
+from dtkpipe.values.image import ImageRef
+work, host = Path(sys.argv[1]), sys.argv[2]
+buildah = Buildah(work / "storage", RegistryAccess(insecure=(host,)))
+log = work / "log"
+image = buildah.build(work / "context", work / "context/Containerfile", args={"WORD": "rootless"}, target="tools", log=log)
+log.unlink()
+assert buildah.run_in(image, ["/bin/busybox", "cat", "/word", "/net"], log=log) == 0
+print(buildah.push(image, ImageRef(host, "buildah/rootless", "x")))
+print(log.read_text())
+"""
+
+
+def test_rootless(user: User, context: Path, registry: LoopbackRegistry) -> None:
+    work = user.home / "work"
+    shutil.copytree(context, work / "context")
+    (work / "script.py").write_text(ROOTLESS)
+    # A user may not be able to read the interpreter that we run in; Debian's own has all that this needs.
+    command: list[str | Path] = [sys.executable, work / "script.py", work, registry.host]
+    if os.geteuid() == 0:
+        process.run(["chown", "--recursive", f"{user.name}:", work])
+        command = ["runuser", "--user", user.name, "--", "/usr/bin/python3", *command[1:]]
+    env = {"HOME": str(user.home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_RUNTIME_DIR": ""}
+    done = process.run(command, env=env, cwd=user.home)
+    digest, seen = done.output.split("\n", 1)
+    assert registry.client.digest(registry.repo("buildah/rootless").tagged("x")) == digest
+    assert seen.startswith("rootless")
+    assert "lo:" in seen
+    assert "eth0" not in seen
