@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
     @app.command()
     @takes_inputs
     def diff(
-        files: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder that `dtkpipe compile` has written")],
+        files: Annotated[Path, typer.Argument(metavar="PATH", help="File or folder that `dtkpipe compile` wrote")],
         *,
         engine: Engine,
         pipeline: PipelineOption = "kmod",
