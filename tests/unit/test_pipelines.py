@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dtkpipe.app.graph import draw
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.errors import InvalidError, NotFoundError
 from dtkpipe.resources import shipped
+from tests.pages import blocks
 
 OWN = Path(__file__).parents[1] / "fixtures/pipelines/scan.py"
 
@@ -84,3 +86,12 @@ def test_a_pipeline_that_is_not_valid(tmp_path: Path) -> None:
     with pytest.raises(InvalidError) as caught:
         load(wrote(tmp_path, text))
     assert len(caught.value.details) == 2
+
+
+def test_the_how_to_shows_the_file_that_is_tested() -> None:
+    page = OWN.parents[3] / "docs/how-to/write-your-own-pipeline.md"
+    shown = [block.body.strip() for block in blocks(page) if block.info == "python"]
+    assert len(shown) == 4
+    assert all(block in OWN.read_text() for block in shown)
+    (picture,) = (block.body for block in blocks(page) if block.info == "console")
+    assert draw(load(str(OWN)), "ascii") in picture

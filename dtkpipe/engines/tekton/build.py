@@ -51,12 +51,11 @@ def task_spec(*, description: str, params: Sequence[Fields], results: Sequence[F
     )
 
 
-def pipeline_task(*, name: str, display: str, params: Sequence[Fields], run_after: Sequence[str], timeout: str,
+def pipeline_task(*, name: str, params: Sequence[Fields], run_after: Sequence[str], timeout: str,
                   retries: int, ref: str = "", spec: Fields | None = None) -> Fields:  # fmt: skip
     """Return a task's place in a Pipeline: a reference to a Task, or a Task of its own."""
     return fields(
         name=name,
-        displayName=display,
         taskRef={"kind": "Task", "name": ref} if ref else None,
         taskSpec=spec,
         params=list(params),

@@ -60,10 +60,7 @@ def _task(pipeline: Pipeline, task: Task, images: Mapping[str, str]) -> Object:
     metadata = {
         "name": _task_name(pipeline, task),
         "labels": labels(pipeline, task),
-        "annotations": {
-            "tekton.dev/displayName": task.name,
-            "tekton.dev/pipelines.minVersion": build.MIN_VERSION,
-        },
+        "annotations": {"tekton.dev/pipelines.minVersion": build.MIN_VERSION},
     }
     return build.an_object("Task", metadata, _task_spec(task, images))
 
@@ -90,10 +87,7 @@ def _pipeline(pipeline: Pipeline, values: Mapping[str, str]) -> Object:
     metadata = {
         "name": pipeline.name,
         "labels": labels(pipeline),
-        "annotations": {
-            "tekton.dev/displayName": pipeline.name,
-            "tekton.dev/pipelines.minVersion": build.MIN_VERSION,
-        },
+        "annotations": {"tekton.dev/pipelines.minVersion": build.MIN_VERSION},
     }
     return build.an_object("Pipeline", metadata, _pipeline_spec(pipeline, values, None))
 
@@ -121,7 +115,6 @@ def _pipeline_task(pipeline: Pipeline, task: Task, inline: Mapping[str, str] | N
         params.append(build.param(_RUN_NAME, SPELLING.run_name))
     return build.pipeline_task(
         name=task.name,
-        display=task.name,
         params=params,
         run_after=task.needs,
         timeout=_duration(task.timeout),
