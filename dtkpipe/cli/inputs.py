@@ -60,12 +60,15 @@ CHOICES = (
     Choice("--toolkit-repo", "REPOSITORY", "Where toolkits made from packages go (default: <push-to>-toolkits)"),
     Choice("--arch", "ARCH", "Architecture of the target: x86_64, aarch64"),
     Choice("--variant", "VARIANT", "Kernel flavour: std, rt, 64k, cloud"),
+    Choice("--stream", "STREAM", "Stream of the operating system, where a release has several: rhel-9, rhel-10"),
+    Choice("--allow-kernel-mismatch", "", "Take a toolkit that is not for its operating system's kernel", "switch"),
     Choice("--build-arg", "NAME=VALUE", "Build argument; may be repeated", "list", "build-args"),
     Choice("--hermetic", "", "Compile without network", "switch"),
     Choice("--sign-cert", "FILE", "Certificate to sign for (PEM or DER); without it nothing is signed", "certificate"),
     Choice("--time-limit", "SECONDS", "Seconds that one boot of the kernel may take (default: 120)"),
     Choice("--insecure-registry", "HOST", "Registry without TLS; may be repeated", "list", "insecure-registries"),
     Choice("--registry-ca", "FILE", "Certificates (PEM) to trust for registries, besides the system's", "file"),
+    Choice("--registry-mirrors", "FILE", "Mirror sets (ICSP, IDMS, ITMS) to read images from the mirrors of", "file"),
 )
 
 

@@ -27,6 +27,8 @@ Response = urllib3.BaseHTTPResponse
 
 _HUB_HOST = "registry-1.docker.io"
 _ROUNDS = 6
+_CONNECTIONS = 16
+"""Kept open for each host."""
 _TOKEN_ANSWER = 2**20
 
 
@@ -207,9 +209,9 @@ class Transport:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             self._pools[verified, proxy] = (
-                urllib3.ProxyManager(proxy, maxsize=8, ssl_context=context)
+                urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
                 if proxy
-                else urllib3.PoolManager(maxsize=8, ssl_context=context)
+                else urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
             )
         return self._pools[verified, proxy]
 
