@@ -29,6 +29,7 @@ PORT = 5077
 """Stable, so that the references of published images stay valid from run to run."""
 _START = 20.0
 _STOP = 10.0
+_ANSWER = 5.0
 
 _CONFIG = """\
 version: 0.1
@@ -144,7 +145,7 @@ class _Registry:
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection = http.client.HTTPConnection(HOST, port, timeout=_ANSWER)
     try:
         connection.request("GET", "/v2/")
         return connection.getresponse().status == 200
