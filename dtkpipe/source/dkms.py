@@ -92,7 +92,6 @@ def _evaluate(text: str) -> tuple[dict[str, Assigned], list[str]]:
         first = words[0]
         if first in _OPENS:
             depth += 1
-            notes.append(f"line {line}: `{first}` depends on where it runs")
         assignments = [word for word in words if _ASSIGNMENT.match(word)]
         if not depth and first not in {*_CLOSES, "export", "declare"} and not assignments:
             notes.append(f"line {line}: the command `{first[:40]}` is not run")

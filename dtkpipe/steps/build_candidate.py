@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,13 +76,13 @@ def settle(found: Recognised, built: Mapping[str, KernelModule]) -> ModuleSpec:
                 f"`modules` lists: {', '.join(spec.names)}",
                 hint="add it to `modules`, or let the build leave it out",
             )
-        return spec
     known = {module.name: module for module in spec.modules}
-    return replace(spec, modules=tuple(known.get(name, Module(name=name)) for name in _loading_order(built)))
+    order = _loading_order(built, spec.names if found.listed else sorted(built))
+    return replace(spec, modules=tuple(known.get(name, Module(name=name)) for name in order))
 
 
-def _loading_order(built: Mapping[str, KernelModule]) -> list[str]:
-    """Sort modules so that each comes after what it depends on; else by name."""
+def _loading_order(built: Mapping[str, KernelModule], wished: Sequence[str]) -> list[str]:
+    """Sort modules so that each comes after what it depends on; else as wished."""
     result: list[str] = []
 
     def visit(name: str, above: tuple[str, ...]) -> None:
@@ -91,7 +91,7 @@ def _loading_order(built: Mapping[str, KernelModule]) -> list[str]:
                 visit(needed.replace("-", "_"), (*above, name))
             result.append(name)
 
-    for name in sorted(built):
+    for name in wished:
         visit(name, ())
     return result
 
