@@ -121,6 +121,18 @@ class KernelFiles:
         return table
 
     @cached_property
+    def softdeps(self) -> Mapping[str, tuple[str, ...]]:
+        """modules.softdep: name of an in-tree module -> modules to load before it, where they exist."""
+        table: dict[str, tuple[str, ...]] = {}
+        for line in self._lines("modules.softdep"):
+            if line.startswith("softdep "):
+                name, *words = line.split()[1:]
+                before = words[words.index("pre:") + 1 :] if "pre:" in words else []
+                before = before[: before.index("post:")] if "post:" in before else before
+                table[module_name(name)] = tuple(module_name(word) for word in before)
+        return table
+
+    @cached_property
     def in_tree(self) -> Mapping[str, str]:
         """Name of an in-tree module -> its path below `modules/`."""
         prefix = f"{MODULES}/"

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
+from dtkpipe.steps.contract import RegistryArgs, Room, StepRefusedError, arg, result
 from dtkpipe.values.image import ImageRef
+
+if TYPE_CHECKING:
+    from dtkpipe.proof.verdict import Verdict
+
+EVIDENCE = "evidence"
+"""Folder in the step's work folder: verdict.json, console.log, kernel.log."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +37,55 @@ class Results:
 
 
 def run(args: Args, room: Room) -> Results:
-    """Run the five proofs, in order, until one fails."""
-    raise NotImplementedError
+    """Run the five proofs, in order, until one fails.
+
+    Raises StepRefusedError when the image is refused, and for what cannot be judged: NotFoundError, InvalidError,
+    UnreachableError, UnsupportedError.
+    """
+    import json
+
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.proof.kernel import CacheCorruptError, kernel_files
+    from dtkpipe.proof.kernel_store import forget
+    from dtkpipe.proof.prove import Prover
+    from dtkpipe.proof.verdict import CODES, pack_evidence
+    from dtkpipe.tools.x509 import Certificate
+    from dtkpipe.values.access import access_from
+    from dtkpipe.values.kernel import Kernel
+
+    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    certificate = Certificate.from_base64(args.sign_cert) if args.sign_cert else None
+    release = Kernel.parse(args.kernel).release if args.kernel else ""
+    image = args.image if args.image.digest else args.image.at(registry.digest(args.image))
+    kept = room.work / EVIDENCE
+
+    def attempt(number: int) -> Verdict:
+        kernel = kernel_files(registry, args.toolkit, args.kernel_image, room.cache, release)
+        work = room.work / f"proof-{number}"
+        work.mkdir()
+        prover = Prover(
+            registry=registry, kernel=kernel, certificate=certificate, time_limit=args.time_limit, work=work,
+            cache=room.cache, say=room.say, keep=kept,
+        )  # fmt: skip
+        try:
+            return prover.prove(image, args.spec)
+        except CacheCorruptError as error:
+            forget(kernel)
+            if number:
+                raise
+            room.say(f"{error.what}: {error.details[0]}; made again")
+            return attempt(number + 1)
+
+    room.say(f"verifying {image}")
+    verdict = attempt(0)
+    document = verdict.document()
+    kept.mkdir(exist_ok=True)
+    (kept / "verdict.json").write_text(json.dumps(document, indent=2, ensure_ascii=False))
+    room.document(document)
+    results = Results(verdict=verdict.text, evidence=pack_evidence(document))
+    if refusal := verdict.refusal:
+        raise StepRefusedError(
+            f"{verdict.text}: {refusal.reason}", *refusal.details, results=results, hint=CODES[refusal.code].fix
+        )
+    room.say(f"proven on {verdict.kernel}")
+    return results

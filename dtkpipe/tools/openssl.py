@@ -47,3 +47,25 @@ def throw_away_key(common_name: str, work: Path) -> tuple[PrivateKey, Certificat
     key.unlink()
     certificate.unlink()
     return made
+
+
+def throw_away_signature(content: bytes, key: PrivateKey, certificate: Certificate, work: Path) -> bytes:
+    """Return the signature (CMS, detached, DER) over `content` by a throw-away key, in the form that sign-file writes.
+
+    Not for keys that are worth anything: this one lies in `work` for a moment.
+    """
+    files = {"content": content, "stranger.key": key.pem, "stranger.pem": certificate.pem.encode()}
+    for name, data in files.items():
+        (work / name).write_bytes(data)
+    run(
+        [
+            "openssl", "cms", "-sign", "-binary", "-noattr", "-nocerts", "-md", "sha256", "-outform", "DER",
+            "-in", work / "content", "-inkey", work / "stranger.key", "-signer", work / "stranger.pem",
+            "-out", work / "stranger.cms",
+        ],
+        timeout=_SECONDS,
+    )  # fmt: skip
+    signature = (work / "stranger.cms").read_bytes()
+    for name in (*files, "stranger.cms"):
+        (work / name).unlink(missing_ok=True)
+    return signature
