@@ -1,3 +1,4 @@
 """Fixtures live in tests/fixtures/, one file for each thing that is started or made."""
 
-pytest_plugins = ["tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.toolkit"]
+# What a fixture file imports comes before it.
+pytest_plugins = ["tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.toolkit", "tests.fixtures.modules"]
