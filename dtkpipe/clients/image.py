@@ -63,8 +63,15 @@ class Tree:
                 placed = self.entries.get(self._real(entry.target), placed)
             self.entries[path] = placed
 
+    def _is_folder(self, path: str) -> bool:
+        """Tell whether a path is a folder by itself; then all above it are, too."""
+        there = self.entries.get(path)
+        return there is not None and there.entry.kind == "directory"
+
     def _make_way(self, path: str, layer: int) -> None:
         """See to it that what lies above a path are folders; layers need not name them."""
+        if self._is_folder(path.rpartition("/")[0]):
+            return
         parts = path.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])
@@ -89,6 +96,8 @@ class Tree:
 
     def _real(self, path: str) -> str:
         """Return a path with the links it leads through resolved; "" for links that go in circles."""
+        if self._is_folder(path):
+            return path
         todo, done, links = path.strip("/").split("/"), list[str](), 0
         while todo:
             part = todo.pop(0)
