@@ -46,6 +46,7 @@ KEYS = (
     Key(name="sign-passphrase-file", doc="File of the key's passphrase", kind="path"),
     Key(name="auth-file", doc="File with credentials for registries", kind="path"),
     Key(name="registry-ca", doc="File of certificates (PEM) to trust for registries", kind="path"),
+    Key(name="registry-mirrors", doc="File of mirror sets (ICSP, IDMS, ITMS) for registries", kind="path"),
     Key(name="insecure-registries", doc="Hosts of registries without TLS", kind="list"),
 )
 _OTHER_VARIABLES = ("DTKPIPE_CACHE", "DTKPIPE_STATE", "DTKPIPE_CONFIG", "DTKPIPE_WORK")

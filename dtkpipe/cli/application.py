@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, _Entry] = {
     "graph": _Entry(_DEFINE, "Draw a pipeline", "graph"),
     "diff": _Entry(_DEFINE, "Compare a compiled pipeline with files", "diff"),
     "resolve": _Entry(_RELEASES, "Find the toolkit and the kernel of a release", "resolve"),
+    "releases": _Entry(_RELEASES, "List the kernels and the releases that each of them serves", "releases"),
+    "catalog": _Entry(_RELEASES, "List, refresh and check the lock of OpenShift releases", "catalog"),
     "init": _Entry(_PROJECT, "Write a dtkpipe.yaml for a module source", "init"),
     "doctor": _Entry(_PROJECT, "Check what this machine lacks, and fix it", "doctor"),
     "config": _Entry(_PROJECT, "Show the settings and where they come from", "config"),

@@ -40,15 +40,27 @@ GraphUrl = Annotated[
 
 
 def access(insecure: list[str], ca: Path | None, mirrors: Path | None) -> RegistryAccess:
-    """Return what the options say. Raises UsageError for a file that cannot be read, InvalidError for its content."""
+    """Return what the options say, and the settings where these say nothing.
+
+    Raises UsageError for a file that cannot be read, InvalidError for its content.
+    """
+    from dtkpipe.settings import load
     from dtkpipe.values.access import access_from
 
-    return access_from(insecure, _text("--registry-ca", ca), os.environ, _text("--registry-mirrors", mirrors))
+    settings = load(os.environ, Path.cwd())
+    environ = dict(os.environ)
+    if auth := str(settings["auth-file"].value):
+        environ["REGISTRY_AUTH_FILE"] = auth
+
+    def text(name: str, given: Path | None) -> str:
+        path = given or (Path(str(settings[name].value)) if settings[name].value else None)
+        return _text(f"--{name}", path) if path else ""
+
+    hosts = insecure or settings["insecure-registries"].value
+    return access_from(tuple(hosts), text("registry-ca", ca), environ, text("registry-mirrors", mirrors))
 
 
-def _text(flag: str, path: Path | None) -> str:
-    if path is None:
-        return ""
+def _text(flag: str, path: Path) -> str:
     try:
         return path.read_text()
     except OSError as error:

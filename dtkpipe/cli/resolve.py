@@ -48,10 +48,10 @@ def register(app: typer.Typer) -> None:
         registry_mirrors: registries.MirrorFile = None,
         output: AnyForm = "table",
     ) -> None:
-        """Find the toolkit and the kernel of a release, without pulling anything.
+        """Find the toolkit and the kernel of a release.
 
-        Asked in this order: the lock that ships with dtkpipe, then the release payload in its registry. The answer says
-        which it was. `-o name` prints the image of the toolkit alone.
+        Nothing is pulled. Asked in this order: the lock that ships with dtkpipe, then the release payload in its
+        registry. The answer says which it was. `-o name` prints the image of the toolkit alone.
         """
         from dtkpipe.app.resolve import Request, lock_folder, resolve
 

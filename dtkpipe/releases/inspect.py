@@ -40,10 +40,10 @@ class Kernels:
 
 def kernels(registry: Registry, stream: Stream, arch: Arch, variants: Collection[str] = ()) -> Kernels:
     """Read the kernels of a stream's toolkit and of its operating system, side by side. Errors are in the answer."""
-    with ThreadPoolExecutor(2) as pool:
-        toolkit = pool.submit(_tried, lambda: toolkit_kernels(registry, stream.toolkit, arch, variants))
+    with ThreadPoolExecutor(1) as pool:
         system = pool.submit(_tried, lambda: os_kernel(registry, stream.os_image, arch))
-        (told, toolkit_error), (kernel, os_error) = toolkit.result(), system.result()
+        told, toolkit_error = _tried(lambda: toolkit_kernels(registry, stream.toolkit, arch, variants))
+        kernel, os_error = system.result()
     return Kernels(
         told=told[0] if told else {}, where=told[1] if told else "", os_kernel=kernel,
         toolkit_error=toolkit_error, os_error=os_error,

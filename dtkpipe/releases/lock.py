@@ -83,6 +83,12 @@ class Lock:
         """Return the rows whose kernel, in any variant, is `kernel`."""
         return [row for row in self if kernel in row.kernels.values()]
 
+    def kernels_near(self, kernel: Kernel) -> list[str]:
+        """Return the known kernels next to one that is not known: two older ones and a newer one."""
+        known = sorted({one for row in self for one in row.kernels.values()}, key=lambda one: one.order)
+        after = next((number for number, one in enumerate(known) if one.order > kernel.order), len(known))
+        return [one.release for one in known[max(0, after - 2) : after + 1]]
+
     def add(self, rows: Iterable[Row]) -> Changes:
         """Add rows, or what they know besides, and write the files that this changes.
 

@@ -47,8 +47,8 @@ class Payload:
     streams: tuple[Stream, ...]
 
 
-def read(registry: Registry, image: ImageRef, arch: Arch) -> Payload:
-    """Read the payload of a release image, in three requests or less.
+def read(registry: Registry, image: ImageRef, arch: Arch, version: Version | None = None) -> Payload:
+    """Read the payload of a release image, in three requests or less. It has to be that of `version`, if that is given.
 
     Raises NotFoundError for an image that is no release, or whose release has no toolkit, RunFailedError for content
     that is not what it should be, and what the registry client raises.
@@ -72,7 +72,10 @@ def read(registry: Registry, image: ImageRef, arch: Arch) -> Payload:
                 break
     if text is None:
         raise NotFoundError(f"{image} is not an OpenShift release", f"its newest layer has no {_REFERENCES}")
-    return parse(text, here, arch)
+    found = parse(text, here, arch)
+    if version and found.version != version:
+        raise RunFailedError(f"{image} is not OpenShift {version}", f"it says that it is {found.version}")
+    return found
 
 
 def parse(text: bytes, image: ImageRef, arch: Arch) -> Payload:

@@ -81,9 +81,7 @@ class Resolver:
         """Find a release whose toolkit is for a kernel. Raises NotFoundError with the nearest kernels."""
         rows = self.lock.with_kernel(kernel)
         if not rows:
-            known = sorted({one for row in self.lock for one in row.kernels.values()}, key=lambda one: one.order)
-            after = next((n for n, one in enumerate(known) if one.order > kernel.order), len(known))
-            near = ", ".join(one.release for one in known[max(0, after - 2) : after + 1])
+            near = ", ".join(self.lock.kernels_near(kernel))
             raise NotFoundError(
                 f"no release is known to have kernel {kernel}", f"nearest in the lock: {near or 'none'}",
                 hint="name its release with --release, or its toolkit with --toolkit IMAGE",
@@ -207,7 +205,7 @@ class Resolver:
         # oc-mirror puts the images of releases, with their tags, where the mirrors for digests are.
         for place in (*registry.access.mirrors.digest_mirrors(image), image):
             try:
-                return read(registry, place, choice.arch), place
+                return read(registry, place, choice.arch, version), place
             except NoToolkitError:
                 raise
             except (NotFoundError, NotAllowedError, UnreachableError) as error:

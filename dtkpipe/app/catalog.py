@@ -1,0 +1,234 @@
+"""The catalogue of releases: list, show, refresh, verify and compare the lock; which releases a kernel serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dtkpipe.errors import NotFoundError, NothingSelectedError, UsageError
+from dtkpipe.releases.lock import Lock
+from dtkpipe.releases.row import ConflictError, Row
+from dtkpipe.values.arch import ARCHES, Arch
+from dtkpipe.values.image import ImageRef
+from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.version import Version, Wanted, nearest
+
+if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.releases.refresh import Report, Target
+    from dtkpipe.values.access import RegistryAccess
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which releases: versions and architectures. No bounds are all versions."""
+
+    wanted: Wanted
+    arches: tuple[Arch, ...]
+
+    @classmethod
+    def parse(cls, minor: str, arch: str) -> Selection:
+        """Parse `--minor` (4.16, 4.16..4.22; "" is all) and `--arch` (a name, or all). Raises NotFoundError."""
+        wanted = Wanted.parse(minor) if minor else Wanted("all")
+        return cls(wanted=wanted, arches=ARCHES if arch == "all" else (Arch.parse(arch),))
+
+    def takes(self, row: Row) -> bool:
+        """Tell whether a row is selected."""
+        return row.arch in self.arches and self.wanted.covers(row.version)
+
+    def lines(self, known: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return the minor versions to ask for: those that are known and selected, or the one that was named."""
+        found = [line for line in known if self.wanted.may_be_in(line)]
+        return found or ([self.wanted.line] if self.wanted.line else [])
+
+
+def selected(lock: Lock, selection: Selection) -> list[Row]:
+    """Return the rows that are selected, oldest release first. Raises NothingSelectedError."""
+    rows = [row for line in selection.lines(lock.lines) for row in lock.rows(line) if selection.takes(row)]
+    if not rows:
+        raise NothingSelectedError(
+            f"the lock has no release that is {selection.wanted} for {', '.join(map(str, selection.arches))}",
+            f"looked in: {lock.folder}",
+        )
+    return rows
+
+
+def shown(lock: Lock, text: str) -> list[Row]:
+    """Return the rows of one release, all architectures. Raises NotFoundError with the nearest releases."""
+    wanted = Wanted.parse(text)
+    version = wanted.exact or lock.newest(wanted)
+    rows = [row for row in lock.rows(version.line) if row.version == version] if version else []
+    if not rows:
+        known = [row.version for row in lock]
+        near = ", ".join(map(str, nearest(version, known))) if version else ""
+        raise NotFoundError(
+            f"the lock does not know OpenShift {text}", f"nearest: {near}" if near else f"looked in: {lock.folder}",
+            hint=f"ask the registry: dtkpipe resolve --release {text}",
+        )  # fmt: skip
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Online:
+    """Where to ask: registries, the update graph, and which channel of it."""
+
+    registry: Registry
+    access: RegistryAccess
+    channel: str
+    """stable, fast, candidate, eus; or `tags`: every tag of the repository of releases."""
+    graph: str = ""
+    releases: ImageRef | None = None
+    """Repository of the images of releases, instead of the usual one."""
+
+
+def targets(lock: Lock, selection: Selection, online: Online, say: Say) -> list[Target]:
+    """Return the releases that there are, by the update graph or by the tags. Raises what these raise."""
+    from dtkpipe.clients.graph import PUBLIC, read
+    from dtkpipe.releases.images import RELEASES
+    from dtkpipe.releases.refresh import Target
+
+    if online.channel == "tags":
+        repo = online.releases or RELEASES
+        return sorted(_tagged(online.registry.tags(repo), selection), key=lambda one: (one.version, one.arch.name))
+    found: list[Target] = []
+    for line in selection.lines(lock.lines):
+        name = f"{online.channel}-{line[0]}.{line[1]}"
+        for arch in selection.arches:
+            try:
+                graph = read(online.access, name, arch, online.graph or PUBLIC)
+            except NotFoundError as error:
+                say(f"note: {error.what}")
+                continue
+            # A channel holds the releases that one can come from too.
+            mine = [node for node in graph.nodes.values() if node.version.line == line]
+            found += [
+                Target(node.version, arch, node.payload) for node in mine if selection.wanted.covers(node.version)
+            ]
+    if not found:
+        raise NothingSelectedError(f"the update graph has no release that is {selection.wanted}")
+    return sorted(found, key=lambda one: (one.version, one.arch.name))
+
+
+def _tagged(tags: Iterable[str], selection: Selection) -> Iterator[Target]:
+    from dtkpipe.releases.refresh import Target
+
+    for tag in tags:
+        text, _, name = tag.rpartition("-")
+        arch = next((one for one in selection.arches if one.name == name), None)
+        try:
+            version = Version.parse(text)
+        except NotFoundError:
+            continue
+        if arch and selection.wanted.covers(version):
+            yield Target(version, arch)
+
+
+def update(lock: Lock, selection: Selection, online: Online, day: str, say: Say, *, jobs: int) -> Report:
+    """Add to the lock what registries know besides. `day` is today, YYYY-MM-DD."""
+    from dtkpipe.releases.refresh import Reader, refresh
+
+    todo = targets(lock, selection, online, say)
+    return refresh(lock, Reader(online.registry, day, online.releases), todo, say, jobs=jobs)
+
+
+def verify(lock: Lock, selection: Selection, online: Online, say: Say, *, jobs: int) -> Report:
+    """Read the selected releases again and compare; nothing is written. Contradictions are among the failures."""
+    from dtkpipe.releases.refresh import Reader, Target, refresh
+
+    names = dict.fromkeys((row.version, row.arch) for row in selected(lock, selection))
+    reader = Reader(online.registry, "", online.releases)
+    return refresh(lock, reader, [Target(*name) for name in names], say, jobs=jobs, write=False)
+
+
+def drifted(report: Report) -> list[str]:
+    """Return the releases of which a registry says something else than the lock, or that are gone."""
+    return [name for name, error in report.failed.items() if isinstance(error, ConflictError | NotFoundError)]
+
+
+@dataclass
+class Difference:
+    """How one lock differs from another."""
+
+    added: list[Row] = field(default_factory=list)
+    filled: list[Row] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    """Contradictions, in words. A lock that was only added to has none."""
+    removed: list[Row] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """The difference, a line for each row."""
+        return [
+            *[f"- {row.name}" for row in self.removed],
+            *[f"! {text}" for text in self.changed],
+            *[f"~ {row.name}: kernel {row.kernels.get('std', 'not known')}" for row in self.filled],
+            *[f"+ {row.name}: kernel {row.kernels.get('std', 'not known')}" for row in self.added],
+        ]
+
+
+def difference(before: Lock, after: Lock) -> Difference:
+    """Compare two locks."""
+    if not before.lines:
+        raise UsageError(f"there is no lock in {before.folder}", "expected files such as 4.16.yaml")
+    old, new = ({row.key: row for row in lock} for lock in (before, after))
+    found = Difference(
+        added=[row for key, row in new.items() if key not in old],
+        removed=[row for key, row in old.items() if key not in new],
+    )
+    for key in old.keys() & new.keys():
+        try:
+            merged = old[key].merged(new[key])
+            gone = new[key].merged(old[key]) is not new[key]
+        except ConflictError as error:
+            found.changed.append(f"{error.what}: {'; '.join(error.details)}")
+            continue
+        if gone:
+            found.changed.append(f"{old[key].name}: something that was known is gone")
+        elif merged is not old[key]:
+            found.filled.append(new[key])
+    found.filled.sort(key=lambda row: row.order)
+    found.changed.sort()
+    return found
+
+
+def by_kernel(lock: Lock, text: str = "") -> dict[Kernel, str]:
+    """Return the releases that each kernel serves, oldest kernel first; of one kernel when it is named.
+
+    Raises NotFoundError with the nearest kernels.
+    """
+    rows: Iterable[Row] = lock
+    if text:
+        kernel = Kernel.parse(text)
+        rows = lock.with_kernel(kernel)
+        if not rows:
+            near = ", ".join(lock.kernels_near(kernel)) or "none"
+            raise NotFoundError(f"no release is known to have kernel {kernel}", f"nearest: {near}")
+    found: dict[Kernel, list[Version]] = {}
+    for row in rows:
+        for one in row.kernels.values():
+            if not text or one.release == text:
+                found.setdefault(one, []).append(row.version)
+    return {one: spans(found[one]) for one in sorted(found, key=lambda one: one.order)}
+
+
+def spans(versions: Sequence[Version]) -> str:
+    """Write versions of the same line that follow each other as ranges: `4.14.19-21, 4.15.6-9`."""
+    parts: list[list[Version]] = []
+    for version in sorted(set(versions)):
+        last = parts[-1][-1] if parts else None
+        if last and not version.pre and not last.pre and version.line == last.line and version.patch == last.patch + 1:
+            parts[-1].append(version)
+        else:
+            parts.append([version])
+    return ", ".join(f"{part[0]}-{part[-1].patch}" if len(part) > 1 else str(part[0]) for part in parts)
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    """Return a row as `-o json` prints it: the keys of the lock."""
+    import json
+
+    found: dict[str, Any] = json.loads(row.to_json())
+    return found
