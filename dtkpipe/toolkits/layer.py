@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -13,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self, cast
 
-from dtkpipe.errors import RunFailedError
+from dtkpipe.errors import InvalidError, RunFailedError
 from dtkpipe.tools import process
 
 _MERGED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
@@ -70,13 +71,8 @@ class LayerWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._tar.close()
-            if self._gzip:
-                self._gzip.close()
-        finally:
-            self._file.close()
+        with self._file, self._gzip or contextlib.nullcontext(), self._tar:
+            pass
 
     @property
     def written(self) -> Written:
@@ -101,7 +97,7 @@ class LayerWriter:
                 if entry.islnk():
                     entry.linkname = _merged(entry.linkname)
                     if not self.has(entry.linkname):
-                        continue
+                        raise InvalidError(f"{entry.name} of {deb.name} is the same file as {entry.linkname}, left out")
                 content = tar.extractfile(entry) if entry.isreg() else None
                 if content and seen:
                     data = content.read()

@@ -115,14 +115,10 @@ def test_archive_that_does_not_answer(tmp_path: Path, own_cache: Path) -> None:
     with pytest.raises(UnreachableError, match="packages of bookworm for x86_64 could not be fetched") as caught:
         Archive(SUITE, X86_64, tmp_path / "empty").versions("make")
     assert caught.value.exit_code == 7
-    Archive(SUITE, X86_64, own_cache, max_age=0)
-    stale = Archive(SUITE, X86_64, own_cache)
-    (own_cache / "packages/apt/bookworm-amd64/apt.conf").write_text(
-        (own_cache / "packages/apt/bookworm-amd64/apt.conf").read_text()
-        + 'Acquire::http::Proxy "http://127.0.0.1:1";\n'
-    )
+    conf = own_cache / "packages/apt/bookworm-amd64/apt.conf"
+    conf.write_text(conf.read_text() + 'Acquire::http::Proxy "http://127.0.0.1:1";\n')
     with pytest.raises(UnreachableError):
-        stale.fetch(["kmod"])
+        Archive(SUITE, X86_64, own_cache).fetch(["kmod"])
 
 
 def test_index_is_fetched_anew_when_asked(own_cache: Path) -> None:

@@ -20,6 +20,7 @@ from dtkpipe.tools.busybox import static_busybox
 from dtkpipe.tools.process import ProcessFailedError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
+from dtkpipe.values.image import ImageRef
 from tests.fixtures.registry import LoopbackRegistry, free_port, running_registry
 
 pytestmark = pytest.mark.tools
@@ -149,9 +150,7 @@ def test_registry_that_is_down(buildah: Buildah, context: Path) -> None:
     access = RegistryAccess(insecure=(host,))
     image = build(buildah, context, target="final")
     with pytest.raises(UnreachableError, match=host):
-        Buildah(buildah.storage, access).push(
-            image, LoopbackRegistry(host, Path(), access, Path()).repo("x").tagged("x")
-        )
+        Buildah(buildah.storage, access).push(image, ImageRef(host, "x", "x"))
 
 
 def test_credentials(context: Path, tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ class User:
 
 @pytest.fixture
 def user() -> Iterator[User]:
-    """A user with subordinate ids (/etc/subuid), which rootless buildah needs besides newuidmap; ourselves if we can."""
+    """A user with subordinate ids (/etc/subuid), which rootless buildah needs besides newuidmap."""
     if os.geteuid() != 0:
         entry = pwd.getpwuid(os.geteuid())
         yield User(entry.pw_name, Path(entry.pw_dir))
@@ -213,7 +212,8 @@ from dtkpipe.values.image import ImageRef
 work, host = Path(sys.argv[1]), sys.argv[2]
 buildah = Buildah(work / "storage", RegistryAccess(insecure=(host,)))
 log = work / "log"
-image = buildah.build(work / "context", work / "context/Containerfile", args={"WORD": "rootless"}, target="tools", log=log)
+file = work / "context/Containerfile"
+image = buildah.build(work / "context", file, args={"WORD": "rootless"}, target="tools", log=log)
 log.unlink()
 assert buildah.run_in(image, ["/bin/busybox", "cat", "/word", "/net"], log=log) == 0
 print(buildah.push(image, ImageRef(host, "buildah/rootless", "x")))

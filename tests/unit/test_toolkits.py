@@ -23,7 +23,8 @@ def package(name: str, version: str = "1-1") -> Package:
 
 PLAN = Plan(
     distribution=DEBIAN["debian-12"], kernel=Kernel("6.12.107+deb12-amd64"), target=X86_64, host=X86_64,
-    base=(package("gcc"), package("make")), image=package("linux-image"), headers=(package("linux-headers"),), support=(),
+    base=(package("gcc"), package("make")), image=package("linux-image"), headers=(package("linux-headers"),),
+    support=(),
 )  # fmt: skip
 
 
