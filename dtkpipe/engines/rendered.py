@@ -40,7 +40,7 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The objects, in the order in which they are applied."""
+    """The objects, in the order in which they are applied. Read only: renderings share the parts that are equal."""
 
     objects: tuple[Object, ...]
     unsupported: tuple[Unsupported, ...] = ()

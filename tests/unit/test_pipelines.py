@@ -94,4 +94,4 @@ def test_the_how_to_shows_the_file_that_is_tested() -> None:
     assert len(shown) == 4
     assert all(block in OWN.read_text() for block in shown)
     (picture,) = (block.body for block in blocks(page) if block.info == "console")
-    assert draw(load(str(OWN)), "ascii") in picture
+    assert draw(load(str(OWN)), "ascii").strip() in picture

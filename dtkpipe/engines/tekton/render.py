@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from dtkpipe.engines.container import Spelling, container, resources, uses_run_name, volumes
 from dtkpipe.engines.rendered import (
@@ -31,6 +32,7 @@ SPELLING = Spelling(
     result_path="$(results.{}.path)",
     run_name_inside=f"$(params.{_RUN_NAME})",
 )
+Images = tuple[tuple[str, str], ...]
 _EVERY_TASK = Rights().service_account
 
 
@@ -44,19 +46,20 @@ def render(
     that Tekton would not take as data.
     """
     values = carried(params)
+    named = tuple(sorted(images.items()))
     match form:
         case Form.TEMPLATE:
-            objects = [_task(pipeline, task, images) for task in pipeline.all_tasks]
+            objects = [_task(pipeline, task, named) for task in pipeline.all_tasks]
             objects.append(_pipeline(pipeline, values))
         case Form.RUN:
             objects = [_run(pipeline, {"pipelineRef": {"name": pipeline.name}}, values, run_name)]
         case Form.INLINE:
-            spec = {"pipelineSpec": _pipeline_spec(pipeline, {}, images)}
+            spec = {"pipelineSpec": _pipeline_spec(pipeline, {}, named)}
             objects = [_run(pipeline, spec, values, run_name)]
     return Rendered(tuple(objects), tuple(_unsupported(pipeline)))
 
 
-def _task(pipeline: Pipeline, task: Task, images: Mapping[str, str]) -> Object:
+def _task(pipeline: Pipeline, task: Task, images: Images) -> Object:
     metadata = {
         "name": _task_name(pipeline, task),
         "labels": labels(pipeline, task),
@@ -69,7 +72,8 @@ def _task_name(pipeline: Pipeline, task: Task) -> str:
     return f"{pipeline.name}-{task.name}"
 
 
-def _task_spec(task: Task, images: Mapping[str, str]) -> Object:
+@lru_cache(maxsize=1024)
+def _task_spec(task: Task, images: Images) -> Object:
     params = [build.declared(one.name, one.description) for one in task.inputs]
     params += [build.declared(one.param, f"Secret: {', '.join(one.files)}") for one in task.secrets]
     if uses_run_name(task):
@@ -78,7 +82,7 @@ def _task_spec(task: Task, images: Mapping[str, str]) -> Object:
         description=task.description,
         params=params,
         results=[build.result(one.name, one.description) for one in task.results],
-        step=build.step(task.name, container(task, SPELLING, images), resources(task)),
+        step=build.step(task.name, container(task, SPELLING, dict(images)), resources(task)),
         volumes=volumes(task, SPELLING),
     )
 
@@ -92,7 +96,7 @@ def _pipeline(pipeline: Pipeline, values: Mapping[str, str]) -> Object:
     return build.an_object("Pipeline", metadata, _pipeline_spec(pipeline, values, None))
 
 
-def _pipeline_spec(pipeline: Pipeline, values: Mapping[str, str], inline: Mapping[str, str] | None) -> Object:
+def _pipeline_spec(pipeline: Pipeline, values: Mapping[str, str], inline: Images | None) -> Object:
     """`inline` are the images for Tasks that lie in the Pipeline; None refers to installed Tasks."""
     return build.pipeline_spec(
         description=pipeline.description,
@@ -108,7 +112,7 @@ def _pipeline_spec(pipeline: Pipeline, values: Mapping[str, str], inline: Mappin
     )
 
 
-def _pipeline_task(pipeline: Pipeline, task: Task, inline: Mapping[str, str] | None) -> Object:
+def _pipeline_task(pipeline: Pipeline, task: Task, inline: Images | None) -> Object:
     params = [build.param(one.name, SPELLING.value(one.value)) for one in task.inputs]
     params += [build.param(one.param, SPELLING.param.format(one.param)) for one in task.secrets]
     if uses_run_name(task):
