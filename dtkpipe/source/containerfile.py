@@ -77,9 +77,13 @@ class Containerfile:
 
 def parse(text: str) -> Containerfile:
     """Parse a Containerfile. Format: containers/common, Containerfile(5)."""
-    kept = "\n".join("" if re.match(r"\s*#", line) else line for line in text.splitlines())
+    kept: list[str] = []
+    for line in text.splitlines():
+        # A comment between continued lines does not end them.
+        blank = "\\" if kept and kept[-1].endswith("\\") else ""
+        kept.append(blank if re.match(r"\s*#", line) else line.rstrip())
     instructions = []
-    for number, line in lines(kept):
+    for number, line in lines("\n".join(kept)):
         if found := re.match(r"\s*([A-Za-z]+)\s+(.*)", line, re.DOTALL):
             instructions.append(Instruction(number, found[1].upper(), re.sub(r"[ \t]+", " ", found[2]).strip()))
     stages: list[Stage] = []

@@ -261,7 +261,7 @@ def _promised(folder: Path, found: Recognised) -> set[str] | None:
     names: list[str] | None = None
     if found.spec.build.recipe == "dkms":
         modules = dkms.read(folder / dkms.NAME).modules
-        names = None if modules is None else [one.installed for one in modules]
+        names = None if modules is None else [one.built for one in modules]
     elif found.spec.build.recipe == "kbuild":
         declared = kbuild.modules(folder)
         names = None if declared is None else [Path(one).name for one in declared]

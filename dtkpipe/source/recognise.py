@@ -111,7 +111,7 @@ def _inferred(folder: Path, build: BuildSpec) -> tuple[tuple[str, ...], tuple[st
     if build.recipe == "dkms":
         conf = dkms.read(folder / dkms.NAME)
         notes = tuple(f"{dkms.NAME} {point}" for point in conf.open_points)
-        return notes, (conf.name, _modules([one.installed for one in conf.modules or ()]))
+        return notes, (conf.name, _modules([one.built for one in conf.modules or ()]))
     if build.recipe:
         names = [Path(one).name for one in kbuild.modules(folder) or ()]
         return (), (names[0] if len(names) == 1 else "", _modules(names))
