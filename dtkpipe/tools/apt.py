@@ -168,6 +168,8 @@ class Archive:
         try:
             return process.run(argv, env=env, ok=ok, cwd=cwd).output
         except ProcessFailedError as error:
+            if "No space left on device" in error.finished.errors:
+                raise UnsupportedError(f"no space left on this machine for {self._debs}", *error.details[:2]) from error
             if "Failed to fetch" in error.finished.errors or "Unable to fetch" in error.finished.errors:
                 raise self._unreachable(error) from error
             raise

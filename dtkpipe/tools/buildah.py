@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError
+from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
 from dtkpipe.tools import process, rooted
 from dtkpipe.tools.process import Finished, ProcessFailedError
 from dtkpipe.values.access import RegistryAccess
@@ -212,6 +212,8 @@ def may_mount() -> bool:
 
 def _about_registry(error: ProcessFailedError, ref: ImageRef) -> DtkpipeError:
     said = error.details[-1] if error.details else error.what
+    if "no space left on device" in said:
+        return UnsupportedError("no space left on this machine for images", said)
     if _REFUSED.search(said):
         return NotAllowedError(
             f"registry {ref.registry} refuses access to {ref.repository}",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dtkpipe.clients.image import ImageFiles, read_image
-from dtkpipe.errors import InvalidError
+from dtkpipe.errors import InvalidError, UnsupportedError
 from dtkpipe.toolkits.base import driver_base
 from dtkpipe.toolkits.distribution import distributions
 from dtkpipe.toolkits.kept import kept
@@ -237,6 +237,18 @@ def test_interrupted_work_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / ".layer.tar.gz.left").mkdir()
     kept(path, writes(b"text", []), silent)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["layer.tar.gz", "layer.tar.gz.json", "layer.tar.gz.lock"]
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    def write(partial: Path) -> Written:
+        partial.symlink_to("/dev/full")
+        with LayerWriter(partial, compress=False) as layer:
+            layer.file("etc/file", bytes(1 << 20))
+        return layer.written
+
+    with pytest.raises(UnsupportedError, match="no space left"):
+        kept(tmp_path / "layer.tar", write, silent)
+    assert not (tmp_path / "layer.tar").exists()
 
 
 def test_two_at_once_make_a_layer_once(tmp_path: Path) -> None:
