@@ -26,7 +26,7 @@ demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on
 	$(DEMO) --sign-key "$$keys/key.pem" --sign-cert "$$keys/cert.pem"
 
 .PHONY: test
-test: lint  ## Everything CI runs: lint, and all tests, the real-tool ones included
+test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-tool ones included
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=15 $(TESTS)
 
 .PHONY: lint
@@ -75,4 +75,11 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 # The programs that the steps call: the list is doctor's.
 .stamps/system: .stamps/python dtkpipe/app/doctor.py
 	$(BIN)/dtkpipe doctor --fix --for all
+	@touch $@
+
+# The engines' own validators are Go programs (tests/validators). They take some minutes, once.
+.stamps/judges: .stamps/python $(wildcard tests/validators/*.py tests/validators/*/go.mod tests/validators/*/main.go)
+	@$(BIN)/python -c 'from tests.validators import go; go()' 2>/dev/null || $(PIP) install --group go
+	@echo "Building the engines' validators"
+	@$(BIN)/python -m tests.validators
 	@touch $@

@@ -21,7 +21,7 @@ from dtkpipe.resources import cache_dir
 _HERE = Path(__file__).parent
 _GO = (1, 26, 4)  # the newest that a go.mod here asks for
 _MODULES = {"argo": "github.com/argoproj/argo-workflows/v4", "tekton": "github.com/tektoncd/pipeline"}
-_ENVIRONMENT = {"GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+_ENVIRONMENT = {"GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 
 
 @functools.cache
@@ -69,6 +69,7 @@ def program(engine: str) -> Path:
 @functools.cache
 def source(engine: str) -> Path:
     """The folder of the engine's own source, which holds its CRDs. Of the version that judges."""
+    _run(["mod", "download", _MODULES[engine]], engine)
     return Path(_run(["list", "-m", "-f", "{{.Dir}}", _MODULES[engine]], engine).strip())
 
 
