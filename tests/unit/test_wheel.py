@@ -71,7 +71,7 @@ def test_the_wheel_carries_what_the_program_reads_and_no_tests(wheel: Path) -> N
         assert wanted
         assert wanted <= names
     assert "dtkpipe/py.typed" in names
-    assert not [name for name in names if "test" in name.lower() and "smoke_test" not in name]
+    assert not [name for name in names if "tests" in Path(name).parts or Path(name).name.startswith("test_")]
     assert not [name for name in names if "__pycache__" in name]
 
 
