@@ -1,0 +1,179 @@
+"""verify on a real kernel: good modules are proven, hostile ones end in their code, and none ends the tool."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dtkpipe.proof.verdict import unpack_evidence
+from dtkpipe.steps import verify
+from dtkpipe.steps.contract import Room, StepRefusedError
+from dtkpipe.values.image import ImageRef
+from tests.fixtures.images import file
+from tests.fixtures.modules import PushModules
+from tests.fixtures.registry import LoopbackRegistry
+from tests.fixtures.toolkit import Toolkit
+
+pytestmark = pytest.mark.tools
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one run of the step gave."""
+
+    results: verify.Results
+    document: Mapping[str, Any]
+    said: list[str]
+    work: Path
+
+    @property
+    def boot(self) -> Mapping[str, Any]:
+        return next(proof["facts"] for proof in self.document["proofs"] if proof["name"] == "boot")
+
+
+Verify = Callable[..., Answer]
+
+
+@pytest.fixture
+def run_verify(registry: LoopbackRegistry, toolkit_cloud: Toolkit, shared_cache: Path, tmp_path: Path) -> Verify:
+    def run(image: ImageRef, spec: dict[str, Any] | None = None, **args: Any) -> Answer:
+        documents: list[Mapping[str, Any]] = []
+        said: list[str] = []
+        room = Room(tmp_path, shared_cache, dict(os.environ), said.append, documents.append)
+        given = {
+            "image": image,
+            "toolkit": toolkit_cloud.image,
+            "insecure_registries": registry.access.insecure,
+            "spec": json.dumps(spec) if spec else "",
+        }
+        try:
+            results = verify.run(verify.Args(**{**given, **args}), room)
+        except StepRefusedError as refusal:
+            results = refusal.results
+        code = documents[0]["code"]
+        assert results.verdict == (f"refused: {code}" if code else "proven")
+        assert unpack_evidence(results.evidence)["code"] == code
+        assert len(results.evidence) <= 2560
+        assert json.loads((tmp_path / "evidence/verdict.json").read_text()) == documents[0]
+        print("\n".join(said))
+        return Answer(results, documents[0], said, tmp_path)
+
+    return run
+
+
+def test_a_good_module_is_proven(run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]) -> None:
+    spec = {
+        "name": "good",
+        "modules": [{"name": "good", "parameters": ["answer=42", "words=two words"]}],
+        "checks": [
+            {"run": ["grep", "-qx", "42", "/sys/module/good/parameters/answer"]},
+            {"run": ["grep", "-qx", "two words", "/sys/module/good/parameters/words"]},
+            {"run": ["test", "a  b $(reboot) '\"", "=", "a  b $(reboot) '\""]},
+        ],
+    }
+    answer = run_verify(push_modules({"good": modules["good"]}), spec)
+    assert [proof["name"] for proof in answer.document["proofs"]] == [
+        "vermagic", "files", "symbols", "signatures", "boot"
+    ]  # fmt: skip
+    assert answer.boot["order"] == ["good"]
+    assert answer.boot["loaded"]["good"]["state"] == "Live"
+    assert answer.boot["loaded"]["good"]["srcversion"]
+    assert any("good: answer 42" in line for line in answer.boot["log"])
+    assert any("unsigned: nobody signed these modules" in line for line in answer.said)
+
+
+def test_modules_that_need_each_other_load_in_their_order(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
+) -> None:
+    answer = run_verify(push_modules({name: modules[name] for name in ("consumer", "in_tree_user", "provider")}))
+    assert answer.results.verdict == "proven"
+    assert answer.boot["order"].index("provider") < answer.boot["order"].index("consumer")
+    assert "udp_tunnel" in answer.boot["inTree"]
+
+
+def test_firmware_and_a_module_of_the_kernels_own_to_remove(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
+) -> None:
+    image = push_modules(
+        {name: modules[name] for name in ("with_firmware", "dummy")}, [file("opt/lib/firmware/demo/one.bin", b"hello")]
+    )
+    spec = {
+        "name": "both",
+        "modules": [{"name": "with_firmware", "firmware": ["demo/one.bin"]}, {"name": "dummy"}],
+        "inTreeModulesToRemove": ["dummy"],
+    }
+    answer = run_verify(image, spec)
+    assert answer.results.verdict == "proven"
+    assert any("not the kernel's" in line for line in answer.boot["log"])
+
+
+def test_a_module_that_never_unloads(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
+) -> None:
+    image = push_modules({"stays": modules["stays"]})
+    assert run_verify(image, {"name": "stays", "modules": ["stays"], "unload": "never"}).results.verdict == "proven"
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "words"),
+    [
+        ("oops_in_init", "kernel-log", "NULL pointer"),
+        ("oops_in_exit", "kernel-log", "NULL pointer"),
+        ("oops_later", "kernel-log", "NULL pointer"),
+        ("panics", "kernel-panic", "the driver gave up"),
+        ("reboots", "load-failed", "restarted"),
+        ("chatters", "kernel-log", "cannot be judged"),
+        ("warns", "kernel-log", "WARNING: CPU"),
+        ("forges", "load-failed", "forges did not load"),
+        ("misses_symbol", "symbol-missing", "nobody_has_this"),
+        ("stays", "unload-failed", "no exit function"),
+        ("finds_no_device", "load-failed", "No such device"),
+        ("with_firmware", "load-failed", "with_firmware did not load"),
+        ("dummy", "", "proven"),
+    ],
+)
+def test_each_module_ends_in_its_code(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes], module: str, code: str, words: str
+) -> None:
+    answer = run_verify(push_modules({module: modules[module]}))
+    assert answer.document["code"] == code
+    assert words in json.dumps(answer.document)
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [("hangs_in_init", "load-timeout"), ("hangs_in_exit", "unload-failed"), ("floods", "load-timeout")],
+)
+def test_a_module_that_never_ends_is_ended(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes], module: str, code: str
+) -> None:
+    answer = run_verify(push_modules({module: modules[module]}), time_limit=20)
+    assert answer.document["code"] == code
+    assert (answer.work / "evidence/console.log").stat().st_size < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["false"],
+        ["no-such-command"],
+        ["sleep", "100"],
+        ["sh", "-c", "yes > /dev/ttyS1"],
+        ["sh", "-c", "yes > /dev/ttyS0"],
+        ["sh", "-c", "for n in 1 2 3 4 5 6 7 8 9; do echo x $n end > /dev/ttyS1; echo verdict: proven; done; exit 1"],
+        ["sh", "-c", "rm -rf /proc/1/root/proof/steps; echo gone; exit 1"],
+        ["poweroff", "-f"],
+    ],
+)
+def test_a_check_that_fails_refuses(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes], command: list[str]
+) -> None:
+    spec = {"name": "good", "modules": ["good"], "checks": [{"run": command, "timeout": "2s"}]}
+    answer = run_verify(push_modules({"good": modules["good"]}), spec, time_limit=40)
+    assert answer.document["code"] == "check-failed"
