@@ -10,8 +10,8 @@ import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from typing import IO, Any
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
@@ -19,7 +19,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 from dtkpipe import __version__
 from dtkpipe.clients.auth import DOCKER_HUB, Challenge, Credential, challenges, find
 from dtkpipe.clients.refusals import everywhere, refused, unreachable
-from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, UnreachableError
+from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, RunFailedError, UnreachableError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.image import ImageRef
 
@@ -29,7 +29,8 @@ _HUB_HOST = "registry-1.docker.io"
 _ROUNDS = 6
 _CONNECTIONS = 16
 """Kept open for each host."""
-_TOKEN_ANSWER = 2**20
+_SMALL = 4 * 2**20
+"""Bytes of an answer that is read whole: what the distribution specification wants manifests to stay below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ class Transport:
                 return self._send(method, place, there, asked, rights, headers, body, ok, resend)
             except (NotFoundError, NotAllowedError, UnreachableError) as error:
                 failed.append(error)
-        if len(places) == 1:
+        if places == (image,):
             raise failed[0]
         raise everywhere(failed, places, image, asked)
 
@@ -116,7 +117,7 @@ class Transport:
         """Send one request to the registry of `image`."""
         base = self._base(image.registry, asked)
         scope = self._scope(image, rights)
-        target = _joined(base, url)
+        target = _followed(base, url, image.registry, self.access, asked)
         start = body.tell() if body is not None and not isinstance(body, bytes) else 0
         credential: Credential | None = None
         for _ in range(_ROUNDS):
@@ -156,6 +157,28 @@ class Transport:
         sent = {"User-Agent": f"dtkpipe/{__version__}", **headers}
         return self._once("GET", url, urlsplit(url).netloc, sent, None, asked)
 
+    def body(self, answer: Response, image: ImageRef, asked: str, limit: int = _SMALL) -> bytes:
+        """Read a small answer to its end. Raises RunFailedError for one of more than `limit` bytes."""
+        try:
+            data = bytes(answer.read(limit + 1))
+        except HTTPError as error:
+            raise unreachable(error, image.registry, asked) from error
+        finally:
+            answer.drain_conn()
+        if len(data) > limit:
+            raise RunFailedError(f"{image.registry} answers with more than {limit} bytes: cannot {asked}")
+        return data
+
+    def json(self, answer: Response, image: ImageRef, asked: str) -> dict[str, Any]:
+        """Read an answer that is a JSON object. Raises RunFailedError for one that is not."""
+        try:
+            data = json.loads(self.body(answer, image, asked))
+        except (ValueError, RecursionError) as error:
+            raise RunFailedError(f"{image.registry} gives an answer that is not JSON: cannot {asked}") from error
+        if not isinstance(data, dict):
+            raise RunFailedError(f"{image.registry} gives an answer that is no JSON object: cannot {asked}")
+        return data
+
     def _once(
         self,
         method: str,
@@ -188,7 +211,7 @@ class Transport:
                 decode_content=False, timeout=urllib3.Timeout(connect=patience.connect, read=patience.read),
             )  # fmt: skip
         except HTTPError as error:
-            raise unreachable(error, urlsplit(url).netloc, asked) from error
+            raise unreachable(error, urlsplit(url).netloc, asked, urlsplit(url).scheme) from error
 
     def _pool(self, url: str, registry: str) -> urllib3.PoolManager:
         """Return the pool for a URL. Only the registry that was asked for may be spoken to with any certificate."""
@@ -199,6 +222,8 @@ class Transport:
             proxy = urllib.request.getproxies().get(parts.scheme, "")
         if (verified, proxy) not in self._pools:
             context = ssl.create_default_context()
+            # Authorities of private registries are often sloppy, and the clients that our users know take them.
+            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             if self.access.ca:
                 try:
                     context.load_verify_locations(cadata=self.access.ca)
@@ -248,8 +273,9 @@ class Transport:
         self, challenge: Challenge, image: ImageRef, credential: Credential | None, scope: str, asked: str
     ) -> str:
         realm = challenge.params["realm"]
-        host = urlsplit(realm).netloc
-        if urlsplit(realm).scheme != "https" and not self.access.is_insecure(host):
+        parts = _parts(realm, image.registry)
+        host = parts.netloc
+        if parts.scheme != "https" and not self.access.is_insecure(host):
             raise UnreachableError(
                 f"{image.registry} sends us for a token to a host that is not spoken to in the clear: {host}",
                 hint="allow it only if you trust the network: --insecure-registries",
@@ -268,18 +294,15 @@ class Transport:
             query = urlencode([("service", service), *(("scope", one) for one in scopes)])
             if credential:
                 headers["Authorization"] = credential.basic
-            url = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}"
+            url = f"{realm}{'&' if parts.query else '?'}{query}"
             answer = self._once("GET", url, image.registry, headers, None, asked)
         if answer.status != 200:
             raise refused(answer, image, asked, credential, self.access)
-        try:
-            data = json.loads(answer.read(_TOKEN_ANSWER, decode_content=True))
-            token = str(data.get("token") or data["access_token"])
-        except (HTTPError, ValueError, KeyError, AttributeError) as error:
-            raise UnreachableError(f"{host} gave no token for {image.registry}: cannot {asked}") from error
-        finally:
-            answer.drain_conn()
-        return token
+        data = self.json(answer, image, asked)
+        token = data.get("token") or data.get("access_token")
+        if not token:
+            raise RunFailedError(f"{host} gave no token for {image.registry}: cannot {asked}")
+        return str(token)
 
 
 def _origin(url: str) -> tuple[str, str]:
@@ -287,22 +310,30 @@ def _origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _joined(base: str, url: str) -> str:
-    """Return `url` below `base`. A registry behind a proxy may take itself for http: we stay with https."""
-    joined = urljoin(base, url)
-    parts, own = urlsplit(joined), urlsplit(base)
-    return urlunsplit(parts._replace(scheme=own.scheme)) if parts.netloc == own.netloc else joined
+def _parts(url: str, registry: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise RunFailedError(f"{registry} gives an address that is none", repr(url)[:200]) from error
 
 
 def _followed(url: str, location: str, registry: str, access: RegistryAccess, asked: str) -> str:
-    """Return where a redirect leads; never from TLS to the clear."""
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    """Return where `location`, given by what is at `url`, leads; never from TLS to the clear.
+
+    A registry behind a proxy may take itself for http: there we stay with https.
+    """
+    try:
+        target = urljoin(url, location)
+    except ValueError:
+        target = location
+    parts, own = _parts(target, registry), urlsplit(url)
+    if parts.netloc == own.netloc and parts.scheme == "http":
+        return urlunsplit(parts._replace(scheme=own.scheme))
     if parts.scheme not in ("http", "https") or (
-        parts.scheme == "http" and urlsplit(url).scheme == "https" and not access.is_insecure(parts.netloc)
+        parts.scheme == "http" and own.scheme == "https" and not access.is_insecure(parts.netloc)
     ):
         raise UnreachableError(
-            f"{registry} redirects to a host that is not spoken to in the clear: {parts.netloc or location[:80]}",
+            f"{registry} sends us to a host that is not spoken to in the clear: {parts.netloc or repr(location)[:80]}",
             f"cannot {asked}",
         )
     return target
