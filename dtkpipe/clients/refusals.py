@@ -51,7 +51,7 @@ def refused(
     return RunFailedError(f"{host} refuses to {asked}", got)
 
 
-def unreachable(error: HTTPError, host: str, asked: str) -> UnreachableError:
+def unreachable(error: HTTPError, host: str, asked: str, scheme: str = "https") -> UnreachableError:
     """Return the error for a connection that could not be made, or broke more often than we try."""
     cause: BaseException | None = getattr(error, "reason", None) or error
     names = {
@@ -65,7 +65,7 @@ def unreachable(error: HTTPError, host: str, asked: str) -> UnreachableError:
     return UnreachableError(
         f"{host} cannot be reached: cannot {asked}",
         why or str(cause)[:300],
-        hint=f"is the registry up, and reachable from here? curl -sS https://{host}/v2/",
+        hint=f"is the registry up, and reachable from here? curl -sS {scheme}://{host}/v2/",
     )
 
 
@@ -76,7 +76,7 @@ def everywhere(failed: Sequence[DtkpipeError], places: Sequence[ImageRef], image
     """
     kinds = [error for error in failed if not isinstance(error, NotFoundError)] or list(failed)
     tried = [
-        f"{place.name}: {error.details[0] if error.details else error.what}"
+        f"{place.name}: {'; '.join(error.details) or error.what}"
         for place, error in zip(places, failed, strict=True)
     ]
     if places[-1].name != image.name:
@@ -101,8 +101,8 @@ def _message(response: urllib3.BaseHTTPResponse) -> str:
         body = response.read(_ANSWER, decode_content=True)
         errors = json.loads(body)["errors"]
         words = [f"{one.get('message') or one.get('code')} {_detail(one.get('detail'))}".strip() for one in errors]
-        return "; ".join(words)[:300].replace("\n", " ")
-    except (HTTPError, ValueError, KeyError, TypeError, AttributeError):
+        return "".join(char if char.isprintable() else " " for char in "; ".join(words)[:300])
+    except (HTTPError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
     finally:
         response.drain_conn()
