@@ -20,9 +20,9 @@ CRDS = {
 
 
 @cache
-def validator(engine: str, kind: str) -> Draft202012Validator:
+def validator(engine: str, kind: str, version: str = "newest") -> Draft202012Validator:
     """The schema of a kind, strict: a field that it does not name is an error, as in `kubectl apply`."""
-    text = (source(engine) / CRDS[engine].format(kind.lower())).read_text()
+    text = (source(engine, version) / CRDS[engine].format(kind.lower())).read_text()
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # Argo's CRDs have 60,000 lines
     versions = next(one for one in yaml.load_all(text, Loader=fast) if one)["spec"]["versions"]
     schema = next(one for one in versions if one["name"] in ("v1", "v1alpha1"))["schema"]["openAPIV3Schema"]
@@ -46,12 +46,13 @@ def _strict(schema: Any) -> Any:
 
 @pytest.mark.parametrize("form", Form)
 @pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("version", ["newest", "oldest"])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_schema_of_the_crd_holds(engine: str, name: str, form: Form) -> None:
+def test_the_schema_of_the_crd_holds(engine: str, version: str, name: str, form: Form) -> None:
     for one in objects(engine, name, form):
         problems = [
             f"{'.'.join(map(str, problem.path))}: {problem.message[:200]}"
-            for problem in validator(engine, one["kind"]).iter_errors(one)
+            for problem in validator(engine, one["kind"], version).iter_errors(one)
         ]
         assert not problems
 

@@ -16,11 +16,16 @@ from pathlib import Path
 
 import pytest
 
+from dtkpipe.engines.tekton.build import MIN_VERSION
 from dtkpipe.resources import cache_dir
 
 _HERE = Path(__file__).parent
 _GO = (1, 26, 4)  # the newest that a go.mod here asks for
 _MODULES = {"argo": "github.com/argoproj/argo-workflows/v4", "tekton": "github.com/tektoncd/pipeline"}
+_OLDEST = {
+    "argo": "github.com/argoproj/argo-workflows/v3@v3.7.16",
+    "tekton": f"github.com/tektoncd/pipeline@v{MIN_VERSION}",
+}
 _ENVIRONMENT = {"GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 
 
@@ -67,10 +72,12 @@ def program(engine: str) -> Path:
 
 
 @functools.cache
-def source(engine: str) -> Path:
-    """The folder of the engine's own source, which holds its CRDs. Of the version that judges."""
-    _run(["mod", "download", _MODULES[engine]], engine)
-    return Path(_run(["list", "-m", "-f", "{{.Dir}}", _MODULES[engine]], engine).strip())
+def source(engine: str, version: str) -> Path:
+    """The folder of an engine's own source, which holds its CRDs: of the `newest` version, or the oldest supported."""
+    if version == "newest":
+        _run(["mod", "download", _MODULES[engine]], engine)
+        return Path(_run(["list", "-m", "-f", "{{.Dir}}", _MODULES[engine]], engine).strip())
+    return Path(json.loads(_run(["mod", "download", "-json", _OLDEST[engine]], engine))["Dir"])
 
 
 def judge(engine: str, streams: Sequence[str]) -> list[list[str]]:
