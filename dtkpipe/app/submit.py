@@ -69,6 +69,8 @@ def prepare(request: Request, here: Path, say: Say) -> Prepared:
     if repo := params.get("repo"):
         module, commit, changes = _source(repo, params, here, say)
         params |= changes
+    # Nothing is started when something is missing; what goes to loopback is known later.
+    complete(pipeline, {**params, **dict.fromkeys(_unplaced(pipeline, module, params), "localhost/later")})
     secrets = _secrets(request)
     if any(task.secrets and _step(task) == "sign" for task in pipeline.tasks):
         _check_signing(params.get("sign-cert", ""), request, say)
@@ -185,14 +187,20 @@ def _check_signing(certificate: str, request: Request, say: Say) -> None:
     say(f"signing for {signer.signer}")
 
 
-def _fill_in(pipeline: Pipeline, module: str, params: dict[str, str], registry: Callable[[], str]) -> None:
-    """Send to the registry on loopback what the user named no place for: candidates and toolkits, too."""
+def _unplaced(pipeline: Pipeline, module: str, params: Mapping[str, str]) -> dict[str, str]:
+    """Return the repositories that the user did not name, and what they are called in the registry on loopback."""
     places = {"push-to": _label(module, 60), "staging": "staging", "toolkit-repo": "toolkits"}
     names = {param.name for param in pipeline.params}
-    if not (missing := [name for name in places if name in names and not params.get(name)]):
+    return {name: place for name, place in places.items() if name in names and not params.get(name)}
+
+
+def _fill_in(pipeline: Pipeline, module: str, params: dict[str, str], registry: Callable[[], str]) -> None:
+    """Send to the registry on loopback what the user named no place for."""
+    if not (unplaced := _unplaced(pipeline, module, params)):
         return
     host = registry()
-    params |= {name: f"{host}/{places[name]}" for name in missing}
+    params |= {name: f"{host}/{place}" for name, place in unplaced.items()}
+    names = {param.name for param in pipeline.params}
     if "insecure-registries" in names:
         hosts = json.loads(params.get("insecure-registries") or "[]")
         params["insecure-registries"] = json.dumps([*hosts, *([host] if host not in hosts else [])])

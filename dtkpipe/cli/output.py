@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TextIO
 
 import typer
@@ -41,14 +42,23 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether `stream` takes colours: a terminal, and nobody set NO_COLOR (no-color.org)."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+@dataclass(frozen=True)
+class Look:
+    """What a stream can show."""
 
+    colour: bool
+    """A terminal, and nobody set NO_COLOR (no-color.org)."""
+    unicode: bool
 
-def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
-    """Return `text` in `colour` where the stream (stderr) takes colours."""
-    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if coloured(stream or sys.stderr) else text
+    @classmethod
+    def of(cls, stream: TextIO, environ: Mapping[str, str] = os.environ) -> Look:
+        """Look at `stream`."""
+        colour = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        return cls(colour, (stream.encoding or "").lower().replace("-", "") == "utf8")
+
+    def paint(self, text: str, colour: str) -> str:
+        """Return `text` in a colour, where the stream takes colours."""
+        return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if self.colour else text
 
 
 def say(line: str) -> None:

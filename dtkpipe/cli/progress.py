@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dtkpipe.cli import tree
-from dtkpipe.cli.output import say
+from dtkpipe.cli.output import Look, say
 from dtkpipe.report.card import seconds
 from dtkpipe.values.run import FAILED, RUNNING, RunCard, StepRecord
 
@@ -27,6 +27,9 @@ class Silent:
 
     def said(self, task: str, line: str) -> None:
         """A task wrote a line."""
+
+    def ended(self, card: RunCard) -> None:
+        """The run is over."""
 
 
 class Lines(Silent):
@@ -79,7 +82,8 @@ def _escape(text: str) -> str:
 class _Tree(Silent):
     """Keeps what the live display draws; it draws from a thread of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Look) -> None:
+        self.look = look
         self.card: RunCard | None = None
         self.lines: dict[str, str] = {}
         self.lock = threading.Lock()
@@ -92,6 +96,10 @@ class _Tree(Silent):
         with self.lock:
             self.lines[task] = line
 
+    def ended(self, card: RunCard) -> None:
+        with self.lock:
+            self.card = card
+
     def draw(self) -> Any:
         from rich.text import Text
 
@@ -99,7 +107,9 @@ class _Tree(Silent):
             if not self.card:
                 return Text("")
             width = shutil.get_terminal_size().columns
-            return Text.from_ansi("\n".join(tree.lines(self.card, time.time(), self.lines, width)), no_wrap=True)
+            return Text.from_ansi(
+                "\n".join(tree.lines(self.card, time.time(), self.look, self.lines, width)), no_wrap=True
+            )
 
 
 @contextmanager
@@ -115,7 +125,7 @@ def shown(*, quiet: bool, verbose: bool, environ: Mapping[str, str] = os.environ
         from rich.console import Console
         from rich.live import Live
 
-        drawn = _Tree()
+        drawn = _Tree(Look.of(sys.stderr))
         # Lines that are printed while the tree is up go above it.
         with Live(get_renderable=drawn.draw, console=Console(stderr=True), refresh_per_second=8, redirect_stdout=False):
             yield drawn

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Annotated, Literal
 
 import typer
 
-from dtkpipe.cli.output import AnyForm, emit, say, table
+from dtkpipe.cli.output import AnyForm, Look, emit, say, table
 
 
 def _names(incomplete: str) -> list[str]:
@@ -88,7 +89,9 @@ def register(app: typer.Typer) -> None:
 
         def text() -> str:
             cause = [f"cause     {card.cause}"] if card.cause else []
-            return "\n".join([*tree.lines(card, time.time()), "", tree.columns(facts(card)), *cause])
+            return "\n".join(
+                [*tree.lines(card, time.time(), Look.of(sys.stdout)), "", tree.columns(facts(card)), *cause]
+            )
 
         emit(output, json.loads(card.to_json()), text, [f"run/{card.name}"])
         if card.state == FAILED:

@@ -126,7 +126,9 @@ def _follow(prepared: Prepared, *, quiet: bool, verbose: bool) -> RunCard:
     if not quiet:
         say(f"run {prepared.name}")
     with shown(quiet=quiet, verbose=verbose) as watcher:
-        return run(prepared, runs, os.environ, watcher, (lambda _line: None) if quiet else say)
+        card = run(prepared, runs, os.environ, watcher, (lambda _line: None) if quiet else say)
+        watcher.ended(card)
+        return card
 
 
 def _tell(card: RunCard, request: Request, output: AnyForm) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 
-from dtkpipe.cli.output import paint
+from dtkpipe.cli.output import Look
 from dtkpipe.report.card import seconds
 from dtkpipe.values.run import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, RunCard, StepRecord
 
@@ -15,12 +14,16 @@ _COLOURS = {SUCCEEDED: "green", FAILED: "red", RUNNING: "cyan", PENDING: "dim", 
 _TELLING = ("VERDICT", "SIGNER", "TAGS", "KERNEL", "IMAGE_DIGEST", "WORKLOAD", "REMOVED", "OUTCOME")
 
 
-def lines(card: RunCard, now: float, said: Mapping[str, str] | None = None, width: int = 0) -> list[str]:
+def lines(card: RunCard, now: float, look: Look, said: Mapping[str, str] | None = None, width: int = 0) -> list[str]:
     """Return the run as lines. `said` is the last line that each running task wrote; `width` cuts the lines."""
     took = seconds((card.finished or now) - card.created)
-    head = f"{card.name}   {paint(card.state, _COLOURS[card.state])}   {took}   {card.engine}"
+    found = [f"{card.name}   {look.paint(card.state, _COLOURS[card.state])}   {took}   {card.engine}"]
     longest = max((len(step.name) for step in card.steps), default=0)
-    return [head, *(_line(step, longest, now, (said or {}).get(step.name, ""), width) for step in card.steps)]
+    for step in card.steps:
+        mark = MARKS[step.state] if look.unicode else step.state[0].upper()
+        text = _text(step, longest, now, (said or {}).get(step.name, ""))
+        found.append(f" {look.paint(mark, _COLOURS[step.state])} {text[: max(width - 4, 10)] if width else text}")
+    return found
 
 
 def note(step: StepRecord) -> str:
@@ -32,19 +35,9 @@ def note(step: StepRecord) -> str:
     return " ".join(filter(None, ("reused" if step.reused else "", short)))
 
 
-def symbol(state: str) -> str:
-    """Return the mark of a state, or its first letter where the terminal cannot show it."""
-    encoding = (sys.stderr.encoding or "ascii").lower().replace("-", "")
-    return MARKS[state] if encoding == "utf8" else state[0].upper()
-
-
-def _line(step: StepRecord, longest: int, now: float, said: str, width: int) -> str:
+def _text(step: StepRecord, longest: int, now: float, said: str) -> str:
     took = seconds(now - step.started) if step.state == RUNNING else "" if step.reused else seconds(step.seconds)
-    text = said if step.state == RUNNING else note(step)
-    line = f"{step.name:<{longest}}  {took:>9}   {_plain(text)}".rstrip()
-    if width:
-        line = line[: max(width - 4, 10)]
-    return f" {paint(symbol(step.state), _COLOURS[step.state])} {line}"
+    return f"{step.name:<{longest}}  {took:>9}   {_plain(said if step.state == RUNNING else note(step))}".rstrip()
 
 
 def _plain(text: str) -> str:
