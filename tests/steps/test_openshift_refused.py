@@ -164,16 +164,17 @@ def test_password_and_tls(tmp_path: Path) -> None:
         shift = OpenShift(Registry(access), real.host, real.host)
         shift.standard("4.16.220")
         mirrors = parse_mirrors(shift.mirrors())
-        for used, allowed in ((auth, True), (tmp_path / "none.json", False)):
-            asking = RegistryAccess(ca=ca, auth_file=used, mirrors=mirrors)
+        good = resolver_for(tmp_path / "lock", lambda: Registry(replace(access, mirrors=mirrors), QUICK))
+        assert str(good.release(Wanted.parse("4.16.220"), Choice(arch=X86_64)).kernel) == KERNEL
+        auth.write_text(json.dumps({"auths": {real.host: {"username": "ci", "password": "hunter2"}}}))
+        missing = tmp_path / "none.json"
+        for used, said in ((auth, f"entry `{real.host}` of {auth}"), (missing, f"{missing} does not exist")):
+            asking = replace(access, mirrors=mirrors, auth_file=used)
             resolver = resolver_for(tmp_path / "lock", lambda asking=asking: Registry(asking, QUICK))
-            if allowed:
-                assert str(resolver.release(Wanted.parse("4.16.220"), Choice(arch=X86_64)).kernel) == KERNEL
-                continue
             with pytest.raises(NotAllowedError) as failed:
                 resolver.release(Wanted.parse("4.16.220"), Choice(arch=X86_64))
-            assert "none.json does not exist" in str(failed.value)
-            assert "password" not in str(failed.value)
+            assert said in str(failed.value)
+            assert "hunter2" not in str(failed.value)
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
