@@ -99,7 +99,7 @@ def resolve(url: str, ref: str = "") -> str:
         raise NotFoundError(f"{url} has no default branch", f"branches and tags: {', '.join(names[:10]) or 'none'}")
     import difflib
 
-    near = difflib.get_close_matches(ref, names, n=3)
+    near = difflib.get_close_matches(ref, names, n=3, cutoff=0.5)
     raise NotFoundError(
         f"{url} has no branch, tag or commit `{ref}`",
         f"it has {len(names)} branches and tags" + (f", e.g. {', '.join(names[:8])}" if names else ""),
