@@ -124,8 +124,7 @@ def check_symbols(modules: Sequence[KernelModule], kernel: KernelFiles) -> Outco
     versions = "modversions" in kernel.vermagic.split()
     missing, changed, notes = list[str](), list[str](), list[str]()
     for module in modules:
-        imports = {name: crc for name, crc in module.imports.items() if name != "module_layout"}
-        if versions and imports and all(crc is None for crc in module.imports.values()):
+        if versions and module.imports.keys() - module.weak and all(crc is None for crc in module.imports.values()):
             changed.append(f"{module.name} holds no symbol CRCs, and the kernel wants them")
         for name, crc in module.imports.items():
             export = kernel.exports.get(name)
