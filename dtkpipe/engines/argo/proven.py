@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from dtkpipe.errors import DtkpipeError
 
+_MISSING = "nothing"
 _KINDS: dict[str, Any] = {"Workflow": Workflow, "WorkflowTemplate": WorkflowTemplate}
 
 
@@ -64,8 +65,8 @@ def _first(error: ValidationError) -> str:
 
 def _difference(made: Any, asked: Any, where: str = "") -> str:
     if isinstance(made, dict) and isinstance(asked, dict):
-        key = next(key for key in {**asked, **made} if made.get(key) != asked.get(key))
-        return _difference(made.get(key), asked.get(key), f"{where}.{key}")
+        key = next(key for key in {**asked, **made} if made.get(key, _MISSING) != asked.get(key, _MISSING))
+        return _difference(made.get(key, _MISSING), asked.get(key, _MISSING), f"{where}.{key}")
     if isinstance(made, list) and isinstance(asked, list) and len(made) == len(asked):
         number = next(number for number, item in enumerate(asked) if made[number] != item)
         return _difference(made[number], asked[number], f"{where}[{number}]")
