@@ -95,8 +95,7 @@ def _names(pipeline: Pipeline, params: Mapping[str, str], run_name: str) -> None
 
 
 def _pinned(image: str) -> str:
-    parsed = ImageRef.parse(image)
-    if parsed.tag == "latest" or not (parsed.tag or parsed.digest):
+    if not ImageRef.parse(image).pinned:
         raise InvalidError(
             f"image `{image}` can be another one tomorrow", hint="name a version or, better, a digest (@sha256:...)"
         )

@@ -13,15 +13,17 @@ from dtkpipe.errors import NotFoundError
 
 
 def unified(rendered: Rendered, path: Path) -> str:
-    """Return what would change in a file (the whole stream) or a folder (a file for each object); empty if nothing.
+    """Return what would change in a folder (a file for each object), one of its files, or a file with everything.
 
-    Raises NotFoundError for a path that does not exist.
+    An empty text when nothing would. Raises NotFoundError for a path that does not exist.
     """
+    files = as_files(rendered)
     if path.is_dir():
-        return "".join(_changes(path, as_files(rendered)))
+        return "".join(_changes(path, files))
     if not path.is_file():
         raise NotFoundError(f"there is no file or folder `{path}`", f"looked in: {Path.cwd()}")
-    return _one(path, path.read_text(), dump(rendered.objects))
+    old = path.read_text()
+    return _one(path, old, files[path.name] if path.name in files and old.startswith("#") else dump(rendered.objects))
 
 
 def _changes(folder: Path, files: Mapping[str, str]) -> list[str]:

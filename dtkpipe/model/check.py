@@ -231,11 +231,11 @@ def _image(where: str, image: str) -> Iterator[Problem]:
     if image in DEFAULTS:
         return
     try:
-        parsed = ImageRef.parse(image)
+        pinned = ImageRef.parse(image).pinned
     except InvalidError as error:
         yield Problem(where, f"image {error.what}: {' '.join(error.details)}")
         return
-    if parsed.tag == "latest" or not (parsed.tag or parsed.digest):
+    if not pinned:
         yield Problem(where, f"image `{image}` can be another one tomorrow: name a version or, better, a digest")
 
 

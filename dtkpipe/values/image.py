@@ -44,6 +44,11 @@ class ImageRef:
         """`registry/repository`, without tag and digest."""
         return f"{self.registry}/{self.repository}"
 
+    @property
+    def pinned(self) -> bool:
+        """Whether it names a digest or a version. A repository alone, or `latest`, can be another image tomorrow."""
+        return bool(self.digest) or self.tag not in ("", "latest")
+
     def at(self, digest: str) -> ImageRef:
         """Return the same repository at `digest` (`sha256:...`), without a tag."""
         return replace(self, tag="", digest=digest)

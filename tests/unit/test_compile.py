@@ -150,6 +150,7 @@ def test_files_check_and_diff(capsys: pytest.CaptureFixture[str], tmp_path: Path
     assert all(path.read_text().startswith("# Written by `dtkpipe compile`") for path in written)
     assert ran(capsys, "compile", "-e", engine, "--dir", "made", "--check")[0] == 0
     assert ran(capsys, "diff", "made", "-e", engine)[:2] == (0, "")
+    assert ran(capsys, "diff", str(written[0]), "-e", engine)[:2] == (0, "")
 
     written[0].write_text(written[0].read_text().replace("app.kubernetes.io/managed-by: dtkpipe", "x: changed"))
     code, _, err = ran(capsys, "compile", "-e", engine, "--dir", "made", "--check")
