@@ -59,13 +59,24 @@ def test_a_changed_input_runs_its_task_and_what_is_behind(bench: Bench) -> None:
     [
         ({"from_step": "two"}, ["two", "three", "last"]),
         ({"force": True}, ["one", "two", "three", "last"]),
-        ({"always": {"one"}}, ["one", "last"]),
+        ({"always": {"one"}}, ["one"]),
     ],
 )
 def test_what_shall_run_again_runs_again(bench: Bench, more: dict[str, object], expected: list[str]) -> None:
     bench.run(chain(bench, "one", "two", "three"))
     bench.run(chain(bench, "one", "two", "three"), **more)
     assert bench.ran[4:] == expected
+
+
+def test_what_follows_the_tasks_runs_again_when_a_run_was_killed_before_it(bench: Bench) -> None:
+    bench.run(chain(bench, "one"))
+    folder = RunFolder(bench.root / "runs/run-1")
+    last = folder.task("last").record()
+    bench.run(chain(bench, "one"), force=True, skip={"last"})
+    assert last
+    assert folder.task("last").record() is None
+    bench.run(chain(bench, "one"))
+    assert bench.ran == ["one", "last", "one", "last"]
 
 
 def images(bench: Bench) -> Pipeline:

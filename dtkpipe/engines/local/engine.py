@@ -95,6 +95,7 @@ class _Run:
         }  # fmt: skip
         self.created = time.time()
         self.interrupted = False
+        self.worked = False
         self.done: dict[str, Results] = {}
         self.running: dict[str, Attempt] = {}
         self.tries: dict[str, int] = {}
@@ -154,7 +155,7 @@ class _Run:
 
     def _finally(self) -> None:
         """Run what comes after the tasks. When all of them were reused, and these ran then, there is nothing to do."""
-        reused = not self.interrupted and all(self.steps[task.name].reused for task in self.wanted)
+        reused = not self.interrupted and not self.worked
         limit = time.monotonic() + CLEANUP
         for task in self.order.pipeline.finally_:
             record = self.records.get(task.name)
@@ -176,6 +177,8 @@ class _Run:
         name = task.name
         tries = self.tries[name] = self.tries.get(name, 0) + 1
         try:
+            if not last and name not in self.order.always:
+                self._at_work()
             if tries == 1:
                 self._change(name, state=RUNNING, started=time.time(), reused=False)
             self.running[name] = self.launch.start(task, self._values(), self.events.put, again=tries > 1)
@@ -188,6 +191,13 @@ class _Run:
             return False
         self.deadlines[name] = time.monotonic() + task.timeout
         return True
+
+    def _at_work(self) -> None:
+        """What follows the tasks has to run again from now on, also when we are killed before it does."""
+        if not self.worked:
+            self.worked = True
+            for task in self.order.pipeline.finally_:
+                self.order.folder.task(task.name).unlearn()
 
     def _complete(self) -> bool:
         return all(self.steps[task.name].state == SUCCEEDED for task in self.wanted)

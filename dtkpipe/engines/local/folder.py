@@ -78,9 +78,13 @@ class TaskFolder:
         except OSError:
             return []
 
+    def unlearn(self) -> None:
+        """Drop the record: the task has to run again."""
+        (self.path / "record.json").unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Drop the record and all that an earlier attempt left, but the log."""
-        (self.path / "record.json").unlink(missing_ok=True)
+        self.unlearn()
         (self.path / "error").unlink(missing_ok=True)
         for folder in (self.results, self.work):
             remove(folder)
