@@ -1,5 +1,11 @@
 """Fixtures live in tests/fixtures/, one file for each thing that is started or made."""
 
+from hypothesis import settings
+
+# Machines that run tests are busy: how long an example takes says nothing.
+settings.register_profile("dtkpipe", deadline=None)
+settings.load_profile("dtkpipe")
+
 # What a fixture file imports comes before it.
 pytest_plugins = ["tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.toolkit", "tests.fixtures.modules",
                   "tests.fixtures.openshift", "tests.fixtures.building"]  # fmt: skip

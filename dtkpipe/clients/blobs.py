@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 from dtkpipe.clients.manifest import Descriptor
 from dtkpipe.clients.refusals import NoSpaceError, unreachable
 from dtkpipe.clients.transport import PUSH, Response, Rights, Transport
-from dtkpipe.errors import DtkpipeError, RunFailedError, UnreachableError
+from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError, UnreachableError
 from dtkpipe.values.image import ImageRef
 
 CHUNK = 2**18
@@ -117,10 +117,9 @@ def upload(transport: Transport, repo: ImageRef, source: IO[bytes], descriptor: 
                 )  # fmt: skip
                 location = _location(begun, repo)
             _put(transport, repo, source, descriptor, location, offset, asked)
-        except NoSpaceError:
-            raise
-        except (UnreachableError, RunFailedError):
-            if not left:
+        except (UnreachableError, RunFailedError, NotFoundError) as error:
+            # Not found is an upload that the registry has given up; without an upload, it is the repository.
+            if not left or isinstance(error, NoSpaceError) or (isinstance(error, NotFoundError) and not location):
                 raise
             location, offset = _progress(transport, repo, location, asked) if location else ("", 0)
         else:

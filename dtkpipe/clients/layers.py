@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, Self, cast
 
 from dtkpipe.errors import RunFailedError, UnsupportedError
 
@@ -23,6 +23,11 @@ Kind = Literal["file", "directory", "symlink", "hardlink", "whiteout", "other"]
 
 LIMIT = 16 * 2**30
 """Bytes that one layer may unpack to. The largest Driver Toolkits are at 2 GiB."""
+_EXTRA = 2**20
+"""Bytes that an extra header of a member may have."""
+_EXTRA_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE
+)  # fmt: skip
 MEMBERS = 1_000_000
 """Files and folders that one layer may hold."""
 _WINDOW = 128 * 2**20
@@ -116,19 +121,32 @@ def readable(name: str) -> Iterator[None]:
     """Turn what broken archives raise into RunFailedError."""
     try:
         yield
-    except (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError) as error:
-        raise RunFailedError(f"{name} is damaged", str(error)) from error
+    except (
+        tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError, LookupError, ArithmeticError,
+    ) as error:  # fmt: skip
+        raise RunFailedError(f"{name} is damaged", repr(error)[:200]) from error
     except Exception as error:
-        if type(error).__module__.startswith("zstandard") or type(error).__name__ == "ZstdError":
-            raise RunFailedError(f"{name} is damaged", str(error)) from error
-        raise
+        if type(error).__name__ != "ZstdError":  # of a module that is imported only when it is needed
+            raise
+        raise RunFailedError(f"{name} is damaged", str(error)) from error
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extra headers (long names, PAX) stay small: tarfile reads them whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _EXTRA_HEADERS and member.size > _EXTRA:
+            raise tarfile.ReadError(f"an extra header of {member.size} bytes")
+        return member
 
 
 def members(
     tar: IO[bytes], name: str, *, seekable: bool = False
 ) -> Iterator[tuple[Entry, tarfile.TarInfo, tarfile.TarFile]]:
     """Go through the members of a tar. Raises RunFailedError for a path that leads out of the image."""
-    with tarfile.open(fileobj=tar, mode="r:" if seekable else "r|", errorlevel=0) as archive:
+    with tarfile.open(fileobj=tar, mode="r:" if seekable else "r|", tarinfo=_Member) as archive:
         for count, member in enumerate(archive):
             if count == MEMBERS:
                 raise RunFailedError(f"{name} holds more than {MEMBERS} files")

@@ -35,6 +35,18 @@ def canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _strings(value: Any) -> Mapping[str, str]:
+    return {key: str(item) for key, item in _object(value).items()}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Descriptor:
     """What a manifest says of a blob or of another manifest. `size` is in bytes."""
@@ -50,20 +62,19 @@ class Descriptor:
     @classmethod
     def parse(cls, data: Any) -> Descriptor:
         """Parse one descriptor. Raises InvalidError."""
-        try:
-            found = cls(
-                media_type=str(data["mediaType"]),
-                digest=str(data["digest"]),
-                size=int(data["size"]),
-                annotations=dict(data.get("annotations") or {}),
-                artifact_type=str(data.get("artifactType") or ""),
-                arch=str((data.get("platform") or {}).get("architecture") or ""),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InvalidError("a manifest holds a descriptor that is not valid", str(data)[:200]) from error
-        if not _DIGEST.fullmatch(found.digest) or found.size < 0:
-            raise InvalidError("a manifest holds a descriptor that is not valid", str(data)[:200])
-        return found
+        said = _object(data)
+        size = said.get("size")
+        digest = str(said.get("digest"))
+        if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+            raise InvalidError("a manifest holds a descriptor that is not valid", repr(data)[:200])
+        return cls(
+            media_type=str(said.get("mediaType") or ""),
+            digest=digest,
+            size=size,
+            annotations=_strings(said.get("annotations")),
+            artifact_type=str(said.get("artifactType") or ""),
+            arch=str(_object(said.get("platform")).get("architecture") or ""),
+        )
 
     @classmethod
     def of(cls, data: bytes, media_type: str) -> Descriptor:
@@ -94,21 +105,18 @@ class Manifest:
         """Parse the body of a manifest or index. What it says itself goes before `media_type`. Raises InvalidError."""
         try:
             data = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidError("the manifest is not JSON") from error
         if not isinstance(data, dict) or data.get("schemaVersion") != 2:
             raise InvalidError("the manifest is of a format that we do not know", "known: OCI, Docker schema 2")
         kind = str(data.get("mediaType") or media_type.split(";")[0].strip())
         if kind not in MANIFESTS + INDEXES:
             kind = OCI_INDEX if "manifests" in data else OCI_MANIFEST
-        if ("manifests" in data) != (kind in INDEXES):
+        # One that could be read both ways is an attack: OCI advisory GHSA-mc8v-mgrf-8f4m.
+        if ("manifests" in data) != (kind in INDEXES) or ("manifests" in data and data.keys() & {"config", "layers"}):
             raise InvalidError("the manifest is not what its media type says", kind)
         found = cls(media_type=kind, digest=digest_of(body), body=body, data=data)
-        try:
-            _ = found.manifests if found.is_index else (found.config, found.layers)
-            _ = found.annotations, found.subject, found.artifact_type
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InvalidError("the manifest is not valid", str(error)) from error
+        _ = found.manifests if found.is_index else (found.config, found.layers)  # a bad descriptor is found here
         return found
 
     @property
@@ -132,17 +140,17 @@ class Manifest:
     @property
     def layers(self) -> tuple[Descriptor, ...]:
         """The layers of an image, lowest first, or the files of an artifact."""
-        return tuple(Descriptor.parse(layer) for layer in self.data.get("layers") or ())
+        return tuple(Descriptor.parse(layer) for layer in _list(self.data.get("layers")))
 
     @property
     def manifests(self) -> tuple[Descriptor, ...]:
         """The manifests that an index lists."""
-        return tuple(Descriptor.parse(one) for one in self.data.get("manifests") or ())
+        return tuple(Descriptor.parse(one) for one in _list(self.data.get("manifests")))
 
     @property
     def annotations(self) -> Mapping[str, str]:
         """The manifest's own annotations."""
-        return dict(self.data.get("annotations") or {})
+        return _strings(self.data.get("annotations"))
 
     @property
     def artifact_type(self) -> str:
@@ -150,13 +158,13 @@ class Manifest:
         kind = str(self.data.get("artifactType") or "")
         if kind or self.is_index:
             return kind
-        media_type = str((self.data.get("config") or {}).get("mediaType") or "")
+        media_type = str(_object(self.data.get("config")).get("mediaType") or "")
         return "" if media_type in (OCI_CONFIG, OCI_EMPTY) else media_type
 
     @property
     def subject(self) -> str:
         """Digest of the manifest that this one is attached to, or ""."""
-        return str((self.data.get("subject") or {}).get("digest") or "")
+        return str(_object(self.data.get("subject")).get("digest") or "")
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ class ImageConfig:
     @property
     def labels(self) -> Mapping[str, str]:
         """The image's labels."""
-        return dict((self.data.get("config") or {}).get("Labels") or {})
+        return _strings(_object(self.data.get("config")).get("Labels"))
 
     @property
     def architecture(self) -> str:
@@ -178,4 +186,4 @@ class ImageConfig:
     @property
     def diff_ids(self) -> tuple[str, ...]:
         """Digests of the layers' tars, uncompressed, lowest first."""
-        return tuple((self.data.get("rootfs") or {}).get("diff_ids") or ())
+        return tuple(str(one) for one in _list(_object(self.data.get("rootfs")).get("diff_ids")))

@@ -6,7 +6,6 @@ A registry without the referrers API gets an index under the tag `sha256-<hex of
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from typing import IO, TYPE_CHECKING, Any
 
@@ -119,14 +118,10 @@ def listed(registry: Registry, transport: Transport, subject: ImageRef, artifact
         "GET", subject, f"{subject.repository}/referrers/{subject.digest}", ok=(200, 400, 404, 405),
         asked=f"list what is attached to {subject}", headers={"Accept": OCI_INDEX},
     )  # fmt: skip
-    body = answer.read(4 * 2**20)
-    answer.drain_conn()
-    found: tuple[Descriptor, ...] = ()
     if answer.status == 200 and OCI_INDEX in answer.headers.get("Content-Type", ""):
-        try:
-            found = tuple(Descriptor.parse(one) for one in json.loads(body).get("manifests") or ())
-        except (ValueError, AttributeError) as error:
-            raise RunFailedError(f"{subject.registry} gave a list of referrers that cannot be read") from error
+        entries = transport.json(answer, subject, f"list what is attached to {subject}").get("manifests") or ()
+        found = tuple(Descriptor.parse(one) for one in entries)
     else:
+        answer.drain_conn()
         found = _by_tag(registry, subject)[1]
     return tuple(one for one in found if artifact_type in ("", one.artifact_type))

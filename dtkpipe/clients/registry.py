@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-from urllib3.exceptions import HTTPError
-
 from dtkpipe.clients import blobs, referrers
 from dtkpipe.clients.blobs import BlobReader
 from dtkpipe.clients.manifest import (
@@ -24,15 +22,14 @@ from dtkpipe.clients.manifest import (
     Manifest,
     digest_of,
 )
-from dtkpipe.clients.refusals import unreachable
-from dtkpipe.clients.transport import DELETE, PUSH, Patience, Response, Transport
+from dtkpipe.clients.transport import DELETE, PUSH, Patience, Transport
 from dtkpipe.errors import InvalidError, NotFoundError, RunFailedError, UnsupportedError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 
 _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
-_MANIFEST_LIMIT = 4 * 2**20
+_SMALL = 4 * 2**20
 _CONFIG_LIMIT = 8 * 2**20
 _PARALLEL = 4
 
@@ -72,7 +69,7 @@ class Registry:
         """Return the manifest or index itself. Raises RunFailedError for content that is not what was asked for."""
         asked = f"read the manifest of {ref}"
         answer = self._transport.send("GET", ref, _manifest_path(ref), asked=asked, headers={"Accept": _ACCEPT})
-        body = self._read(answer, ref, asked, _MANIFEST_LIMIT)
+        body = self._transport.body(answer, ref, asked)
         wanted = ref.digest or answer.headers.get("Docker-Content-Digest") or digest_of(body)
         if digest_of(body) != wanted:
             raise RunFailedError(
@@ -120,7 +117,7 @@ class Registry:
         body = self.read_blob(ref, manifest.config, _CONFIG_LIMIT)
         try:
             data = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunFailedError(f"the config of {ref} is not JSON") from error
         return ImageConfig(data if isinstance(data, dict) else {})
 
@@ -128,7 +125,7 @@ class Registry:
         """Open a blob of `ref`'s repository as a file that checks digest and size at its end."""
         return BlobReader(self._transport, ref, descriptor)
 
-    def read_blob(self, ref: ImageRef, descriptor: Descriptor, limit: int = _MANIFEST_LIMIT) -> bytes:
+    def read_blob(self, ref: ImageRef, descriptor: Descriptor, limit: int = _SMALL) -> bytes:
         """Return a small blob as a whole. Raises RunFailedError for one of more than `limit` bytes."""
         if descriptor.size > limit:
             raise RunFailedError(f"{descriptor.digest} of {ref.name} is too big", f"{descriptor.size} bytes")
@@ -153,22 +150,11 @@ class Registry:
             if answer.status == 404:
                 answer.drain_conn()
                 return ()
-            page = json.loads(self._read(answer, repo, asked, _CONFIG_LIMIT))
-            found += page.get("tags") or []
+            page = self._transport.json(answer, repo, asked).get("tags") or []
+            found += [str(tag) for tag in page]
             following = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("Link", ""))
-            url = following[1] if following and page.get("tags") else ""
+            url = following[1] if following and page else ""
         return tuple(dict.fromkeys(found))
-
-    def _read(self, answer: Response, ref: ImageRef, asked: str, limit: int) -> bytes:
-        try:
-            body = answer.read(limit + 1)
-        except HTTPError as error:
-            raise unreachable(error, ref.registry, asked) from error
-        finally:
-            answer.drain_conn()
-        if len(body) > limit:
-            raise RunFailedError(f"{ref.registry} answers with more than {limit} bytes: cannot {asked}")
-        return bytes(body)
 
     # Writing
 

@@ -24,6 +24,8 @@ from dtkpipe.values.image import ImageRef
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 2**20
+_LARGEST = 2**30
+"""Bytes of a file that can be given new content: it is held in memory."""
 
 Wanted = Callable[[Entry], bool]
 Transform = Callable[[str, bytes], bytes]
@@ -64,10 +66,10 @@ def rewrite_layers(
     Raises RunFailedError for damaged layers, and whatever `transform` raises.
     """
     manifest = registry.manifest(image)
-    config = dict(registry.config_of(image, manifest).data)
+    old = registry.config_of(image, manifest)
     layers = [_fetch(registry, image, one, work / str(at)) for at, one in enumerate(manifest.layers)]
     chosen = _chosen([layer.entries for layer in layers], wanted)
-    diff_ids = list((config.get("rootfs") or {}).get("diff_ids") or ())
+    diff_ids = list(old.diff_ids)
     if len(diff_ids) != len(layers):
         raise RunFailedError(f"the config of {image} does not describe its layers")
     descriptors, changed = list[Descriptor](), set[str]()
@@ -86,10 +88,10 @@ def rewrite_layers(
         changed |= paths
     for leftover in work.iterdir():
         leftover.unlink()
-    config["rootfs"] = {**config["rootfs"], "diff_ids": diff_ids}
+    config = {**old.data, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     if labels:
-        inner = config.get("config") or {}
-        config["config"] = {**inner, "Labels": {**(inner.get("Labels") or {}), **labels}}
+        runtime = old.data.get("config")
+        config["config"] = {**(runtime if isinstance(runtime, dict) else {}), "Labels": {**old.labels, **labels}}
     return Rewritten(_push(registry, image, manifest, config, descriptors, annotations or {}), tuple(sorted(changed)))
 
 
@@ -136,6 +138,8 @@ def _rewrite(source: Path, target: Path, paths: set[str], transform: Transform, 
                 continue
             if member.issparse() or "size" in member.pax_headers:
                 raise RunFailedError(f"{name} holds {entry.path} in a form that cannot be changed in place")
+            if member.size > _LARGEST:
+                raise RunFailedError(f"{name} holds {entry.path} with {member.size} bytes", "too big to be changed")
             here = old.tell()
             content_ends = member.offset_data + member.size
             old.seek(member.offset_data)

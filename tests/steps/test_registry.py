@@ -304,5 +304,6 @@ def test_plain_http_is_not_spoken_unless_asked_for(registry: LoopbackRegistry) -
 
 
 def test_a_manifest_is_the_same_bytes_after_parsing() -> None:
-    body = b'{"schemaVersion":2,  "mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[]}'
+    config = b'"config":{"mediaType":"x",  "digest":"sha256:' + b"0" * 64 + b'","size":2}'
+    body = b'{"schemaVersion":2,  "mediaType":"application/vnd.oci.image.manifest.v1+json",' + config + b',"layers":[]}'
     assert Manifest.parse(body, OCI_MANIFEST).body == body
