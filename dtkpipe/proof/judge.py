@@ -19,8 +19,8 @@ _TAIL = 12
 _SIGNALLED = 128
 # What insmod says, by the error number of the kernel, and what it means there. Linux: kernel/module/main.c.
 _CAUSES = (
-    ("Required key not available", "the kernel enforces signatures, and does not trust this module's signer"),
-    ("Key was rejected by service", "the signature is by a trusted signer, but not over this file"),
+    ("Required key not available", "the kernel enforces signatures, and the module has none that it trusts"),
+    ("Key was rejected by service", "the kernel enforces signatures, and the module has none that it trusts"),
     ("Unknown symbol", "it needs a symbol that the kernel does not have or does not give to it"),
     ("unknown symbol", "it needs a symbol that the kernel does not have or does not give to it"),
     ("Exec format error", "the kernel does not take the file: other kernel, damaged, or compiled with other options"),
