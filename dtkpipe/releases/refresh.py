@@ -148,6 +148,7 @@ def refresh(
             pool.shutdown(wait=False, cancel_futures=True)
             if write:
                 lock.add(waiting)
+    report.failed = {str(one): report.failed[str(one)] for one in todo if str(one) in report.failed}
     return report
 
 
