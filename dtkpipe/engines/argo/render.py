@@ -60,7 +60,9 @@ def render(
                 workflowTemplateRef={"name": pipeline.name},
                 arguments=_parameters([_param(name, value) for name, value in values.items()]),
             )
-            made = proven_object(_object("Workflow", {**run, "labels": labels(pipeline)}, spec))
+            # The label that `argo submit --from` sets, and that people select runs by.
+            named = {**labels(pipeline), "workflows.argoproj.io/workflow-template": pipeline.name}
+            made = proven_object(_object("Workflow", {**run, "labels": named}, spec))
     return Rendered((made,), tuple(_unsupported(pipeline)))
 
 
