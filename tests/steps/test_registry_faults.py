@@ -138,6 +138,35 @@ def test_an_upload_that_breaks_is_finished(registry: LoopbackRegistry, proxy: Pr
     assert proxy.count("PUT", "/blobs/uploads/") == 2
 
 
+def test_an_upload_goes_on_where_a_registry_says_that_it_stands(registry: LoopbackRegistry, proxy: Proxy) -> None:
+    """docker-registry forgets what came before a break; the proxy plays one that does not."""
+    data, kept = os.urandom(100_000), b""
+
+    def keep_a_part(exchange: Exchange) -> bool:
+        nonlocal kept
+        kept = exchange.rfile.read(40_000)
+        return exchange.drop()
+
+    def status(exchange: Exchange) -> bool:
+        return exchange.say(Answer(204, {"Range": f"0-{len(kept) - 1}", "Location": exchange.path}))
+
+    def complete(exchange: Exchange) -> bool:
+        assert exchange.headers["Content-Range"] == "40000-99999"
+        body = kept + exchange.body()
+        del exchange.headers["Content-Length"], exchange.headers["Content-Range"]
+        return exchange.say(exchange.ask(body))
+
+    proxy.faults += [
+        on("PUT", "/blobs/uploads/", keep_a_part, times=1),
+        on("GET", "/blobs/uploads/", status),
+        on("PUT", "/blobs/uploads/", complete),
+    ]
+    described = Descriptor.of(data, "application/octet-stream")
+    proxy.client().push_blob(proxy.repo("faults/resumed"), io.BytesIO(data), described)
+    assert registry.client.read_blob(registry.repo("faults/resumed"), described) == data
+    assert proxy.count("POST", "/blobs/uploads/") == 1
+
+
 def test_an_upload_that_always_breaks_names_the_host_and_leaves_no_tag(proxy: Proxy) -> None:
     proxy.faults.append(on("PUT", "/blobs/uploads/", lambda one: one.pass_part(10)))
     repo = proxy.repo("faults/never")
