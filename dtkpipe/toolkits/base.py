@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from dtkpipe.errors import NotFoundError
 from dtkpipe.toolkits.kept import kept
 from dtkpipe.toolkits.layer import LayerWriter, Written
+from dtkpipe.toolkits.programs import locate, needed
 from dtkpipe.tools import process
 from dtkpipe.tools.apt import Archive, Package
 from dtkpipe.tools.busybox import SUITE
@@ -48,57 +48,15 @@ def _write(archive: Archive, packages: tuple[Package, ...], path: Path) -> Writt
         with LayerWriter(path, compress=False) as layer:
             layer.merged_usr()
             layer.folder("tmp", 0o1777)
-            layer.file("usr/bin/busybox", _found(root, "busybox", "bin", "usr/bin").read_bytes(), 0o755)
+            layer.file("usr/bin/busybox", locate(root, "busybox", "bin", "usr/bin").read_bytes(), 0o755)
             for name in _APPLETS:
                 layer.link(f"usr/bin/{name}", "busybox")
-            programs = {name: _found(root, name, "bin", "usr/bin") for name in ("dash", "kmod")}
+            programs = {name: locate(root, name, "bin", "usr/bin") for name in ("dash", "kmod")}
             for name, program in programs.items():
                 layer.file(f"usr/bin/{name}", program.read_bytes(), 0o755)
             layer.link("usr/bin/sh", "dash")
             for name in _KMOD:
                 layer.link(f"usr/sbin/{name}", "../bin/kmod")
-            for place, library in sorted(_needed(root, programs.values(), f"{archive.arch}-linux-gnu")):
+            for place, library in sorted(needed(root, programs.values(), archive.arch)):
                 layer.file(place, library.read_bytes(), 0o755)
     return layer.written
-
-
-def _needed(root: Path, programs: Iterable[Path], triplet: str) -> set[tuple[str, Path]]:
-    """Return the place and the file of the loader and of each library that programs need.
-
-    Read from the ELF files, since a foreign program cannot be asked (System V ABI: PT_INTERP and DT_NEEDED).
-    """
-    from elftools.elf.dynamic import DynamicSegment
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import InterpSegment
-
-    todo, found = list(programs), set[tuple[str, Path]]()
-    libraries = (f"lib/{triplet}", f"usr/lib/{triplet}")
-    while todo:
-        with todo.pop().open("rb") as file:
-            segments = list(ELFFile(file).iter_segments())
-            loaders = [one.get_interp_name() for one in segments if isinstance(one, InterpSegment)]
-            tags = [tag for one in segments if isinstance(one, DynamicSegment) for tag in one.iter_tags("DT_NEEDED")]
-            names = [str(tag.needed) for tag in tags]  # type: ignore[attr-defined]  # pyelftools sets it at run time
-        # The kernel looks for the loader at this very path.
-        needed = [
-            (f"usr{name}", _found(root, Path(name).name, str(Path(name).parent)[1:], *libraries)) for name in loaders
-        ]
-        needed += [
-            (f"usr/lib/{triplet}/{name}", _found(root, name, *libraries)) for name in names if "ld-linux" not in name
-        ]
-        todo += [file for place, file in needed if (place, file) not in found]
-        found |= set(needed)
-    return found
-
-
-def _found(root: Path, name: str, *places: str) -> Path:
-    """Return the regular file that `name` leads to; links that packages hold may be absolute."""
-    for place in places:
-        path = root / place / name
-        for _ in range(8):
-            if not path.is_symlink():
-                break
-            path = root / str(path.parent.relative_to(root) / path.readlink()).lstrip("/")
-        if path.is_file():
-            return path
-    raise NotFoundError(f"no package holds {name}", f"looked in: {', '.join(places)}")

@@ -25,6 +25,7 @@ from dtkpipe.clients.registry import Registry
 from dtkpipe.toolkits.kept import Layer, kept
 from dtkpipe.toolkits.layer import LayerWriter, Written
 from dtkpipe.toolkits.plan import Plan, Suite
+from dtkpipe.toolkits.programs import depmod
 from dtkpipe.tools import process
 from dtkpipe.values.image import ImageRef
 
@@ -94,12 +95,26 @@ class Maker:
         support = self.suite.tools_from.fetch(plan.support)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             tree = _kernel_tree(plan, debs, Path(folder))
+            self._index(plan, tree, Path(folder))
             with LayerWriter(path) as layer:
                 layer.file("etc/driver-toolkit-release.json", _release(plan))
                 for deb in support:
                     layer.package(deb, _wanted(plan))
                 layer.tree(tree)
         return layer.written
+
+    def _index(self, plan: Plan, tree: Path, folder: Path) -> None:
+        """Write what depmod makes, and give all that is ours the time of the kernel."""
+        kernel = plan.kernel.release
+        (folder / "kmod").mkdir()
+        # depmod looks for lib/modules or usr/lib/modules, by how it was built.
+        (tree / "lib").symlink_to("usr/lib")
+        depmod(self.suite.tools_from, tree, kernel, folder / "kmod")
+        (tree / "lib").unlink()
+        newest = int((tree / "usr/lib/modules" / kernel / "vmlinuz").stat().st_mtime)
+        for path in tree.rglob("*"):
+            if path.lstat().st_mtime > newest:
+                os.utime(path, (newest, newest), follow_symlinks=False)
 
 
 def _descriptor(layer: Layer) -> Descriptor:
@@ -129,21 +144,14 @@ def _kernel_tree(plan: Plan, debs: list[Path], folder: Path) -> Path:
         path.unlink()
         path.symlink_to(target)
     (sources / own).symlink_to(f"kernels/{kernel}")
-    symvers = modules / "symvers.gz"
-    symvers.write_bytes(gzip.compress((headers / "Module.symvers").read_bytes(), mtime=0))
+    # gzip.compress() writes another header from one Python to the next.
+    with (modules / "symvers.gz").open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as symvers:
+        symvers.write((headers / "Module.symvers").read_bytes())
     for link, to in (("build", f"/usr/src/kernels/{kernel}"), ("source", "build")):
         (modules / link).unlink(missing_ok=True)
         (modules / link).symlink_to(to)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(_compress, modules.rglob("*.ko")))
-    # depmod looks for lib/modules or usr/lib/modules, by how the machine's own kmod was built.
-    (tree / "lib").symlink_to("usr/lib")
-    process.run(["depmod", "--basedir", tree, kernel])
-    (tree / "lib").unlink()
-    newest = int((modules / "vmlinuz").stat().st_mtime)
-    for path in tree.rglob("*"):
-        if path.lstat().st_mtime > newest:
-            os.utime(path, (newest, newest), follow_symlinks=False)
     return tree
 
 

@@ -20,7 +20,7 @@ from dtkpipe.tools.apt import INDEX_AGE, Archive, Package
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.kernel import Kernel
 
-RECIPE = "1"
+RECIPE = "2"
 """Changes whenever the same packages give another image."""
 
 # 6.1.0-56, 6.12.107+deb13.1, but not 6.12 (a metapackage) and not 6.1.0-56-cloud (another flavour).
@@ -50,7 +50,9 @@ class Plan:
     @property
     def kernel_key(self) -> str:
         """Names the kernel layer."""
-        return _key(self.kernel, self.target, self.host, (self.image, *self.headers, *self.support))
+        # kmod writes modules.dep and its like.
+        kmod = [one for one in self.base if one.name == "kmod"]
+        return _key(self.kernel, self.target, self.host, (self.image, *self.headers, *self.support, *kmod))
 
     @property
     def tag(self) -> str:

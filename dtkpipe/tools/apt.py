@@ -215,10 +215,18 @@ class Archive:
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
         signed = f" signed-by={_KEYRING}" if _KEYRING.exists() else ""
-        lines = [
-            f"deb [arch={self.arch.debian}{signed}] {uri} {suite} main\n"
-            for suite, uri in ((self.suite, _site("")), *((f"{self.suite}-{one}", _site(one)) for one in self._pockets))
-        ]
+        sites = {self.suite: _site(security=False)}
+        sites |= {f"{self.suite}-{one}": _site(security=one == "security") for one in self._pockets}
+        if not sites[self.suite]:
+            raise UnsupportedError(
+                "this machine's apt does not know where Debian's archive is",
+                "looked in: /etc/apt/sources.list, /etc/apt/sources.list.d",
+                hint="use a Debian machine or container, or give a toolkit image: --toolkit IMAGE",
+            )
+        if lacking := [suite for suite, site in sites.items() if not site]:
+            self._say(f"this machine's apt does not know {', '.join(lacking)}: those packages are left out")
+        entry = f"deb [arch={self.arch.debian}{signed}]"
+        lines = [f"{entry} {site} {suite} main\n" for suite, site in sites.items() if site]
         (root / "sources.list").write_text("".join(lines))
         machine = process.run(["apt-config", "dump"]).output.splitlines()
         ours = {
@@ -236,24 +244,19 @@ class Archive:
         (root / "apt.conf").write_text("\n".join(conf) + "\n")
 
 
-def _site(pocket: str) -> str:
-    """Return where the machine's own apt fetches Debian (or its pocket `security`) from. Raises UnsupportedError."""
-    fields = "$(ORIGIN)|$(COMPONENT)|$(RELEASE)|$(REPO_URI)"
-    listed = process.run(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"]).output.splitlines()
-    codename = r"(bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing|unstable)"
-    suffix = "-security" if pocket == "security" else ""
-    found = sorted(
-        (origin != "Debian", uri)
-        for origin, component, suite, uri in (line.split("|") for line in listed)
-        if component == "main" and re.fullmatch(codename + suffix, suite)
-    )
-    if not found:
-        raise UnsupportedError(
-            f"this machine's apt does not know where Debian's {pocket or 'main'} archive is",
-            "looked in: /etc/apt/sources.list, /etc/apt/sources.list.d",
-            hint="use a Debian machine or container, or give a toolkit image: --toolkit IMAGE",
-        )
-    return found[0][1]
+_MAIN = re.compile(r"'(\S+)/dists/([^/]+)/main/binary-[a-z0-9]+/Packages\S*'")
+_CODENAME = r"(bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing|unstable)"
+
+
+def _site(security: bool) -> str:
+    """Return where the machine's own apt fetches Debian (or its security updates) from; "" if it does not say.
+
+    Third parties name their suites like Debian's: among several sites the one that is laid out like Debian's counts.
+    """
+    known = _MAIN.findall(process.run(["apt-get", "update", "--print-uris"]).output)
+    suffix = "-security" if security else ""
+    sites = [site for site, suite in known if re.fullmatch(_CODENAME + suffix, suite)]
+    return max(sites, key=lambda site: site.rstrip("/").endswith(f"debian{suffix}"), default="")
 
 
 def unpack(deb: Path, folder: Path) -> None:
