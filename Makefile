@@ -8,7 +8,7 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT    := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 TESTS  ?= tests
 JOBS   ?= 2
-DEMO   := $(BIN)/dtkpipe submit --engine local --release debian-12 --variant cloud --repo catalog/samples/hello
+DEMO   := dtkpipe submit --engine local --release debian-12 --variant cloud --repo catalog/samples/hello
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,11 +19,14 @@ help:  ## List the targets
 
 .PHONY: demo
 demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on a real kernel
-	$(DEMO)
+	@echo "$$ $(DEMO)"
+	@$(BIN)/$(DEMO)
 	@keys=$$(mktemp -d) && trap 'rm -rf "$$keys"' EXIT && \
-	openssl req -x509 -newkey rsa:2048 -nodes -days 7 -subj "/CN=dtkpipe demo" \
-	  -keyout "$$keys/key.pem" -out "$$keys/cert.pem" 2>/dev/null && set -x && \
-	$(DEMO) --sign-key "$$keys/key.pem" --sign-cert "$$keys/cert.pem"
+	openssl req -x509 -newkey rsa:2048 -nodes -days 7 -subj "/CN=dtkpipe demo" -addext basicConstraints=CA:FALSE \
+	  -addext keyUsage=digitalSignature -keyout "$$keys/key.pem" -out "$$keys/cert.pem" 2>/dev/null && \
+	printf '\n$$ %s\n' "$(DEMO) --sign-key key.pem --sign-cert cert.pem" && \
+	$(BIN)/$(DEMO) --sign-key "$$keys/key.pem" --sign-cert "$$keys/cert.pem" && \
+	printf '\n$$ dtkpipe describe @latest\n' && $(BIN)/dtkpipe describe @latest
 
 .PHONY: test
 test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-tool ones included
