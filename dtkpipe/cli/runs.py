@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
 
         from dtkpipe.app.runs import Runs
         from dtkpipe.cli import tree
-        from dtkpipe.report.card import facts
+        from dtkpipe.report.card import aligned, facts, proofs
         from dtkpipe.resources import state_dir
         from dtkpipe.values.run import FAILED
 
@@ -89,9 +89,8 @@ def register(app: typer.Typer) -> None:
 
         def text() -> str:
             cause = [f"cause     {card.cause}"] if card.cause else []
-            return "\n".join(
-                [*tree.lines(card, time.time(), Look.of(sys.stdout)), "", tree.columns(facts(card)), *cause]
-            )
+            lines = [*tree.lines(card, time.time(), Look.of(sys.stdout)), "", tree.columns(facts(card)), *cause]
+            return "\n".join([*lines, *(["", aligned(proofs(card))] if card.verdict else [])])
 
         emit(output, json.loads(card.to_json()), text, [f"run/{card.name}"])
         if card.state == FAILED:
