@@ -95,9 +95,12 @@ class _Commands(TyperGroup):
 
 
 _app = typer.Typer(
-    cls=_Commands, rich_markup_mode=None, pretty_exceptions_enable=False, epilog="Topics: dtkpipe help exit-codes",
+    cls=_Commands,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="Topics: dtkpipe help exit-codes, dtkpipe help environment",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)  # fmt: skip
+)
 
 
 @_app.callback(invoke_without_command=True)

@@ -51,7 +51,7 @@ Project:
   help     Explain a command or a topic
   version  Print the version of dtkpipe
 
-  Topics: dtkpipe help exit-codes
+  Topics: dtkpipe help exit-codes, dtkpipe help environment
 """
 
 
@@ -81,7 +81,10 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
         ),
         (
             ["help", "exit-coeds"], 5,
-            "error: there is no help about `exit-coeds`\n  topics: exit-codes\n\nhint: did you mean `exit-codes`?\n",
+            (
+                "error: there is no help about `exit-coeds`\n  topics: exit-codes, environment\n\n"
+                "hint: did you mean `exit-codes`?\n"
+            ),
         ),
         (
             ["submit", "--engine=argo", "--repo=."], 8,
@@ -106,6 +109,14 @@ def test_exit_codes_are_documented(cli: Cli) -> None:
     said = cli("help", "exit-codes")
     for code, meaning in EXIT_CODES:
         assert f"{code:4}  {meaning}\n" in said.out
+
+
+def test_every_variable_is_documented(cli: Cli) -> None:
+    from dtkpipe.settings import KEYS
+
+    listed = {line.split()[0] for line in cli("help", "environment").out.splitlines()[2:]}
+    assert {key.variable for key in KEYS} < listed
+    assert {"DTKPIPE_CACHE", "DTKPIPE_STATE", "DTKPIPE_CONFIG", "DTKPIPE_WORK"} < listed
 
 
 def test_version(cli: Cli) -> None:
