@@ -40,15 +40,6 @@ class Rewritten:
     paths: tuple[str, ...]
 
 
-@dataclass
-class _Layer:
-    descriptor: Descriptor
-    tar: Path
-    """Uncompressed."""
-    compression: Compression
-    entries: list[Entry]
-
-
 def rewrite_layers(
     registry: Registry,
     image: ImageRef,
@@ -67,27 +58,27 @@ def rewrite_layers(
     """
     manifest = registry.manifest(image)
     old = registry.config_of(image, manifest)
-    layers = [_fetch(registry, image, one, work / str(at)) for at, one in enumerate(manifest.layers)]
-    chosen = _chosen([layer.entries for layer in layers], wanted)
-    diff_ids = list(old.diff_ids)
+    layers = [_listed(registry, image, descriptor) for descriptor in manifest.layers]
+    chosen = _chosen(layers, wanted)
+    diff_ids, descriptors, changed = list(old.diff_ids), list(manifest.layers), set[str]()
     if len(diff_ids) != len(layers):
         raise RunFailedError(f"the config of {image} does not describe its layers")
-    descriptors, changed = list[Descriptor](), set[str]()
-    for at, layer in enumerate(layers):
-        paths = {entry.path for entry in layer.entries if entry.kind == "file" and entry.path in chosen}
-        if not paths:
-            descriptors.append(layer.descriptor)
-            continue
-        name = f"layer {layer.descriptor.digest} of {image.name}"
-        with writing(work):
-            rewritten = work / f"{at}.new"
-            diff_ids[at] = _rewrite(layer.tar, rewritten, paths, transform, name)
-            packed = _pack(rewritten, layer, work / f"{at}.packed")
-        with (work / f"{at}.packed").open("rb") as file:
-            descriptors.append(registry.push_blob(image, file, packed))
-        changed |= paths
-    for leftover in work.iterdir():
-        leftover.unlink()
+    tar, rewritten, packed = work / "old.tar", work / "new.tar", work / "packed"
+    for at, entries in enumerate(layers):
+        paths = {entry.path for entry in entries if entry.kind == "file" and entry.path in chosen}
+        if paths:
+            name = f"layer {descriptors[at].digest} of {image.name}"
+            with writing(work):
+                compression = _fetch(registry, image, descriptors[at], tar)
+                diff_ids[at] = _rewrite(tar, rewritten, paths, transform, name)
+                made = _pack(rewritten, compression, packed)
+            # Annotations of the old layer speak of its old bytes (eStargz, zstd:chunked): they do not go along.
+            descriptors[at] = replace(descriptors[at], digest=made.digest, size=made.size, annotations={})
+            with packed.open("rb") as file:
+                registry.push_blob(image, file, descriptors[at])
+            changed |= paths
+    for leftover in (tar, rewritten, packed):
+        leftover.unlink(missing_ok=True)
     config = {**old.data, "rootfs": {"type": "layers", "diff_ids": diff_ids}}
     if labels:
         runtime = old.data.get("config")
@@ -95,19 +86,23 @@ def rewrite_layers(
     return Rewritten(_push(registry, image, manifest, config, descriptors, annotations or {}), tuple(sorted(changed)))
 
 
-def _fetch(registry: Registry, image: ImageRef, descriptor: Descriptor, tar: Path) -> _Layer:
+def _listed(registry: Registry, image: ImageRef, descriptor: Descriptor) -> list[Entry]:
+    """Return the members of a layer, without keeping any of it on disk: most layers hold nothing that is wanted."""
     name = f"layer {descriptor.digest} of {image.name}"
-    with writing(tar.parent):
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            registry.open_blob(image, descriptor) as blob,
-            unpacked(blob, name) as (plain, compression),
-            tar.open("wb") as out,
-        ):
-            shutil.copyfileobj(plain, out, _CHUNK)
-    with tar.open("rb") as file, readable(name):
-        entries = [entry for entry, _, _ in members(file, name, seekable=True)]
-    return _Layer(descriptor, tar, compression, entries)
+    with registry.open_blob(image, descriptor) as blob, unpacked(blob, name) as (plain, _):
+        return [entry for entry, _, _ in members(plain, name)]
+
+
+def _fetch(registry: Registry, image: ImageRef, descriptor: Descriptor, tar: Path) -> Compression:
+    """Write a layer's tar to disk, uncompressed, and tell how it was compressed."""
+    name = f"layer {descriptor.digest} of {image.name}"
+    with (
+        registry.open_blob(image, descriptor) as blob,
+        unpacked(blob, name) as (plain, compression),
+        tar.open("wb") as out,
+    ):
+        shutil.copyfileobj(plain, out, _CHUNK)
+    return compression
 
 
 def _chosen(layers: list[list[Entry]], wanted: Wanted) -> set[str]:
@@ -171,13 +166,13 @@ def _resized(header: bytes, size: int) -> bytes:
     return blank[:148] + f"{sum(blank):06o}\0 ".encode() + blank[156:]
 
 
-def _pack(tar: Path, layer: _Layer, packed: Path) -> Descriptor:
+def _pack(tar: Path, compression: Compression, packed: Path) -> Descriptor:
     """Compress the new tar as the old one was, without a time stamp or a name in it."""
     with tar.open("rb") as plain, packed.open("w+b") as out:
-        if layer.compression == "gzip":
+        if compression == "gzip":
             with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0, compresslevel=6) as zipped:
                 shutil.copyfileobj(plain, zipped, _CHUNK)
-        elif layer.compression == "zstd":
+        elif compression == "zstd":
             import zstandard
 
             zstandard.ZstdCompressor(level=3).copy_stream(plain, out, size=tar.stat().st_size)
@@ -185,9 +180,7 @@ def _pack(tar: Path, layer: _Layer, packed: Path) -> Descriptor:
             shutil.copyfileobj(plain, out, _CHUNK)
         size = out.tell()
         out.seek(0)
-        digest = "sha256:" + hashlib.file_digest(out, "sha256").hexdigest()
-    # Annotations of the old layer speak of its old bytes (eStargz, zstd:chunked): they do not go along.
-    return replace(layer.descriptor, digest=digest, size=size, annotations={})
+        return Descriptor(media_type="", digest=f"sha256:{hashlib.file_digest(out, 'sha256').hexdigest()}", size=size)
 
 
 def _push(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
+from dtkpipe.errors import DtkpipeError, NotFoundError
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.image import ImageRef
 
@@ -27,7 +29,6 @@ class Results:
 def run(args: Args, room: Room) -> Results:
     """Delete the run's candidates; a registry that cannot delete is said, and is no failure."""
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.errors import DtkpipeError
 
     registry = Registry(args.access(room.environ))
     # `<run>-<step>`, and not those of a run whose name begins with ours.
@@ -36,9 +37,10 @@ def run(args: Args, room: Room) -> Results:
     try:
         for tag in registry.tags(args.staging):
             if candidate.fullmatch(tag):
-                registry.untag(args.staging.tagged(tag))
-                room.say(f"removed {args.staging.tagged(tag)}")
-                removed += 1
+                with suppress(NotFoundError):  # somebody was quicker: a second attempt of this step
+                    registry.untag(args.staging.tagged(tag))
+                    room.say(f"removed {args.staging.tagged(tag)}")
+                    removed += 1
     except DtkpipeError as error:
         room.say(f"candidates of {args.run_name} stay in {args.staging.name}: {error.what}")
         return Results(removed=f"{removed}; the rest stays: {error.what}")
