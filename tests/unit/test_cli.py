@@ -37,15 +37,17 @@ Run:
 
 Define (offline):
   compile  Print a pipeline as the YAML of an engine
-  lint     Find the problems of a module source or a pipeline
+  lint     Find what is known to go wrong
   graph    Draw a pipeline
   diff     Compare a compiled pipeline with files
 
 Releases and kernels:
-  resolve  Find the toolkit and the kernel of a release
+  resolve   Find the toolkit and the kernel of a release
+  releases  List the kernels and the releases that each of them serves
+  catalog   List, refresh and check the lock of OpenShift releases
 
 Project:
-  init     Write a dtkpipe.yaml for a module source
+  init     Write the dtkpipe.yaml that can be inferred from a module's source
   doctor   Check what this machine lacks, and fix it
   config   Show the settings and where they come from
   help     Explain a command or a topic
