@@ -163,12 +163,15 @@ def read_image(
     config = registry.config_of(ref, manifest)
     found = _Reading(registry, ref, manifest, into, limit)
     numbers = range(len(manifest.layers))
-    with ThreadPoolExecutor(_PARALLEL) as pool:
-        layers = list(pool.map(lambda number: found.layer(number, lambda path: _is_wanted(wanted, path)), numbers))
     tree = Tree()
-    for number, entries in enumerate(layers):
-        tree.add(number, entries)
-    return ImageFiles(into, manifest, config, tree, found.placed(tree, wanted))
+    try:
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            layers = list(pool.map(lambda number: found.layer(number, lambda path: _is_wanted(wanted, path)), numbers))
+        for number, entries in enumerate(layers):
+            tree.add(number, entries)
+        return ImageFiles(into, manifest, config, tree, found.placed(tree, wanted))
+    finally:
+        shutil.rmtree(found.aside, ignore_errors=True)
 
 
 def _is_wanted(wanted: Wanted, path: str) -> bool:
@@ -180,7 +183,7 @@ class _Reading:
 
     def __init__(self, registry: Registry, ref: ImageRef, manifest: Manifest, into: Path, limit: int) -> None:
         self._registry, self._ref, self._manifest, self._into, self._limit = registry, ref, manifest, into, limit
-        self._aside = into.with_name(f"{into.name}.layers")
+        self.aside = into.with_name(f"{into.name}.layers")
         self._taken: dict[tuple[int, str], Path] = {}
 
     def layer(self, number: int, take: Wanted) -> list[Entry]:
@@ -193,7 +196,7 @@ class _Reading:
             self._registry.open_blob(self._ref, descriptor) as blob,
             unpacked(blob, name, self._limit) as (tar, _),
         ):
-            folder = self._aside / str(number)
+            folder = self.aside / str(number)
             folder.mkdir(parents=True, exist_ok=True)
             for entry, member, archive in members(tar, name):
                 found.append(entry)
@@ -222,7 +225,6 @@ class _Reading:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.hardlink_to(self._taken[one.layer, one.entry.path])
                 contents[real] = file
-            shutil.rmtree(self._aside, ignore_errors=True)
         return contents
 
 

@@ -193,7 +193,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UnsupportedError(
                 f"no space left on this machine for {folder}", error.strerror or "", hint=f"df -h {folder}"
             ) from error

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import resource
 import tarfile
 from pathlib import Path
 
@@ -217,6 +218,20 @@ def test_a_layer_that_is_cut_off_or_damaged_is_an_error(
 def test_a_full_disk_is_said_in_plain_words(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no space left"), writing(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_that_cannot_grow_ends_the_reading_and_leaves_nothing(
+    client: Registry, repo: ImageRef, tmp_path: Path
+) -> None:
+    image = push_image(client, repo, [layer(file("big", bytes(3 * 2**20)))])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(UnsupportedError, match="no space left"):
+            _all(client, image, tmp_path / "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 # Small files
