@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ def run_verify(registry: LoopbackRegistry, toolkit_cloud: Toolkit, shared_cache:
     def run(image: ImageRef, spec: dict[str, Any] | None = None, **args: Any) -> Answer:
         documents: list[Mapping[str, Any]] = []
         said: list[str] = []
-        room = Room(tmp_path, shared_cache, dict(os.environ), said.append, documents.append)
+        work = Path(tempfile.mkdtemp(dir=tmp_path))
+        room = Room(work, shared_cache, dict(os.environ), said.append, documents.append)
         given = {
             "image": image,
             "toolkit": toolkit_cloud.image,
@@ -60,9 +62,9 @@ def run_verify(registry: LoopbackRegistry, toolkit_cloud: Toolkit, shared_cache:
         assert results.verdict == (f"refused: {code}" if code else "proven")
         assert unpack_evidence(results.evidence)["code"] == code
         assert len(results.evidence) <= 2560
-        assert json.loads((tmp_path / "evidence/verdict.json").read_text()) == documents[0]
+        assert json.loads((work / "evidence/verdict.json").read_text()) == documents[0]
         print("\n".join(said))
-        return Answer(results, documents[0], said, tmp_path)
+        return Answer(results, documents[0], said, work)
 
     return run
 
