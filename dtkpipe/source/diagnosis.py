@@ -30,6 +30,7 @@ _FALLBACKS = tuple(
     )
 )  # fmt: skip
 _BUILDER = re.compile(r'^(?:subprocess exited with status|(?:Error: |error )building at STEP "(?P<step>.*)": )|level=')
+_STEP = re.compile(r"^(?:\[\d+/\d+\] )?STEP \d+/\d+: ")
 _PREFIX = re.compile(r"(?:/var/lib/dkms/[^/\s]+/[^/\s]+/build|/src)/")
 
 
@@ -57,7 +58,8 @@ def first_cause(log: str) -> Cause:
         hits = [found["text"] for line in lines if (found := pattern.match(line))]
         if hits:
             return Cause((*dict.fromkeys(hits[:4]), *where))
-    return Cause((*lines[-5:], *where) or ("the builder said nothing",))
+    begun = max((number for number, line in enumerate(lines) if _STEP.match(line)), default=-1)
+    return Cause((*lines[begun + 1 :][-5:], *where) or ("the builder said nothing",))
 
 
 def _around(lines: Sequence[str], number: int, file: str) -> list[str]:

@@ -31,6 +31,7 @@ _NETWORK = re.compile(
     r"no such host|received unexpected HTTP status: 5\d\d|toomanyrequests).*$",
     re.MULTILINE,
 )
+_COMMAND_FAILED = re.compile(r'building at STEP "RUN ')
 _WHAT = {"": "does not compile for kernel {kernel}"}
 _OTHERWISE = "cannot be built for kernel {kernel}"
 
@@ -154,6 +155,9 @@ class Builder:
         spec, output = self.found.spec, error.finished.output
         if found := _NETWORK.search(output):
             return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
+        if not _COMMAND_FAILED.search(output):
+            lines = [line for line in output.splitlines() if line.strip()]
+            return RunFailedError("the image builder failed", *lines[-3:], f"whole log: {self.log}")
         cause = first_cause(output)
         if cause.kind == "excluded":
             return recipe.excluded(spec, self.target, cause.lines[0])

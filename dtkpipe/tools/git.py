@@ -128,7 +128,11 @@ def fetch_commit(url: str, commit: str, folder: Path) -> None:
         _remote([*fetch, "--depth=1", "--", url, commit], url, folder=folder)
     except DtkpipeError:
         # Servers may refuse single commits, or shallow copies: then the whole history has to come.
-        _remote([*fetch, "--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"], url, folder=folder)
+        _remote(
+            [*fetch, "--", url, "+refs/heads/*:refs/fetched/heads/*", "+refs/tags/*:refs/fetched/tags/*"],
+            url,
+            folder=folder,
+        )
     try:
         _git(["cat-file", "-e", f"{commit}^{{commit}}"], folder=folder)
     except ProcessFailedError as error:
