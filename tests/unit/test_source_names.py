@@ -75,9 +75,8 @@ def test_a_password_in_the_url_is_refused_and_not_repeated():
 def test_anything_else_is_a_source_or_a_clear_error(repo: str, ref: str, path: str):
     try:
         source = Source.parse(repo, ref, path, here=HERE)
-    except InvalidError as error:
-        assert str(error)
-    else:
-        assert not source.repo.startswith("-")
-        assert ".." not in source.path.split("/")
-        assert source.kind != GIT or "::" not in source.repo
+    except InvalidError:
+        return
+    assert not source.repo.startswith("-")
+    assert ".." not in source.path.split("/")
+    assert source.kind != GIT or "::" not in source.repo
