@@ -17,13 +17,15 @@ from dtkpipe.values.arch import AARCH64, X86_64, Arch
 
 _OWNER = "d1b4a4f6-7f1e-4f0b-9b0b-6f6d7a8c2c11"
 """Any GUID: UEFI wants one as the owner of each entry, and nobody looks at it."""
-_FORMAT = "1"
+_OTHERS = ("PK", "KEK", "db", "dbx", "Timeout")
+"""What a store may hold of others: keys, and a time to wait for somebody at the keyboard."""
+_FORMAT = "2"
 """To be changed when the same inputs shall give other variables."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """One build of the firmware as distributions install it: program, empty variables."""
+    """One build of the firmware as distributions install it: program, and a store of variables to begin with."""
 
     arch: Arch
     code: str
@@ -37,9 +39,9 @@ BUILDS = (
     Build(X86_64, "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", True),
     # Red Hat, Fedora: package edk2-ovmf
     Build(X86_64, "/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd", True),
-    # Debian, Ubuntu: package qemu-efi-aarch64
-    Build(AARCH64, "/usr/share/AAVMF/AAVMF_CODE.secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.fd", False),
-    Build(AARCH64, "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd", False),
+    # Debian, Ubuntu: package qemu-efi-aarch64. Its empty store is all zeros, which only the firmware can make use of.
+    Build(AARCH64, "/usr/share/AAVMF/AAVMF_CODE.secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd", False),
+    Build(AARCH64, "/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.ms.fd", False),
 )
 PACKAGES = {X86_64: "ovmf", AARCH64: "qemu-efi-aarch64"}
 
@@ -80,6 +82,7 @@ def _enrolled(build: Build, certificate: Certificate, kernel: Path, cache: Path)
         run(
             [
                 sys.executable, "-m", "virt.firmware.vars", "--input", build.variables, "--output", made,
+                *(word for name in _OTHERS for word in ("--delete", name)),
                 "--set-pk", _OWNER, pem, "--add-kek", _OWNER, pem, "--add-db", _OWNER, pem,
                 "--add-db-hash", _OWNER, authenticode(kernel), "--no-microsoft", "--sb",
             ]
