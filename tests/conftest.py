@@ -7,5 +7,7 @@ settings.register_profile("dtkpipe", deadline=None)
 settings.load_profile("dtkpipe")
 
 # What a fixture file imports comes before it.
-pytest_plugins = ["tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.toolkit", "tests.fixtures.modules",
-                  "tests.fixtures.openshift", "tests.fixtures.building"]  # fmt: skip
+pytest_plugins = [
+    "tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.submit", "tests.fixtures.toolkit",
+    "tests.fixtures.modules", "tests.fixtures.openshift", "tests.fixtures.building",
+]  # fmt: skip
