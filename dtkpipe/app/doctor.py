@@ -55,11 +55,14 @@ NEEDS = (
     Need("qemu-system-x86_64", "qemu-system-x86", ("verify", "secure-boot"), ("--version",)),
     Need("qemu-system-aarch64", "qemu-system-arm", ("verify-arm",), ("--version",)),
     Need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf", ("secure-boot",)),
+    Need("/usr/share/AAVMF/AAVMF_VARS.ms.fd", "qemu-efi-aarch64", ("verify-arm",)),
     Need("openssl", "openssl", ("secure-boot", "tests"), ("version",)),
     Need("docker-registry", "docker-registry", ("registry", "tests"), ("--version",)),
     Need("skopeo", "skopeo", ("registry", "tests"), ("--version",)),
     Need("gcc", "gcc", ("tests",), ("--version",)),
     Need("make", "make", ("tests",), ("--version",)),
+    Need("cpio", "cpio", ("tests",), ("--version",)),
+    Need("/usr/lib/x86_64-linux-gnu/libelf.so.1", "libelf1", ("tests",)),
 )
 
 
