@@ -5,7 +5,12 @@ from __future__ import annotations
 import io
 import os
 import socket
+import ssl
 import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -342,3 +347,36 @@ def test_submodules_that_read_this_machine_are_refused(tmp_path: Path, repo: Pat
     said = refused(tmp_path, f"file://{repo}")
     assert "submodule `dep` is at" in said
     assert "https, http, ssh and git only" in said
+
+
+@pytest.fixture
+def https_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """Serve a folder on loopback over TLS, with a certificate that this process trusts."""
+    folder, key, cert = tmp_path / "served", tmp_path / "key.pem", tmp_path / "cert.pem"
+    folder.mkdir()
+    process.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                 "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert])  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"https://localhost:{server.server_address[1]}", folder
+        server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *said: object) -> None:  # type: ignore[override]
+        """Say nothing."""
+
+
+def test_tarballs_over_https(tmp_path: Path, https_server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch):
+    url, folder = https_server
+    tarball(folder / "kmod-1.tar.gz", ("kmod-1/Makefile", b"obj-m := m.o\n"))
+    assert files(fetched(tmp_path, f"{url}/kmod-1.tar.gz").root) == ["Makefile"]
+    with pytest.raises(NotFoundError, match="there is nothing at"):
+        fetch(Source.parse(f"{url}/none.tar.gz", here=tmp_path), tmp_path / "none")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(UnreachableError):
+        fetch(Source.parse(f"{url}/kmod-1.tar.gz", here=tmp_path), tmp_path / "untrusted")
