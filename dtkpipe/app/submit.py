@@ -64,6 +64,7 @@ def prepare(request: Request, here: Path, say: Say) -> Prepared:
     certificate's.
     """
     pipeline = load(request.pipeline or ("kmod" if request.load_on_this_host else "prebuild"))
+    _refuse_what_is_not_for_here(pipeline, request)
     params = known(pipeline, {**request.inputs, **({"target": "host"} if request.load_on_this_host else {})})
     module, commit = pipeline.name, ""
     if repo := params.get("repo"):
@@ -130,6 +131,17 @@ def with_findings(card: RunCard) -> RunCard:
         card, verdict=unpack_evidence(evidence) if evidence else None,
         nodes={str(node): str(verdict) for node, verdict in nodes.items()},
     )  # fmt: skip
+
+
+def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
+    for secret in (secret for task in pipeline.all_tasks for secret in task.secrets):
+        if secret.param in request.inputs:
+            raise UsageError(
+                f"`{secret.param}` names a Secret of a cluster, and this run is on this machine",
+                hint=f"give its files: --sign-key, --auth-file, or --secret {secret.name}=FOLDER",
+            )
+    if request.load_on_this_host and not _has_step(pipeline, "deploy"):
+        raise UsageError(f"--load-on-this-host: pipeline `{pipeline.name}` has no `deploy`", hint="--pipeline kmod")
 
 
 def _source(repo: str, params: Mapping[str, str], here: Path, say: Say) -> tuple[str, str, dict[str, str]]:

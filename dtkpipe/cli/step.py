@@ -142,8 +142,9 @@ def _give(results: Any, files: Mapping[str, Path], form: str, documents: Sequenc
         whole = documents[-1] if documents else {name.upper(): text for name, text in texts.items()}
         print(json.dumps(whole, indent=2, ensure_ascii=False))
     else:
-        for name, text in texts.items():
-            print(f"{name.upper()}={text}")
+        # In a pod every result has its file, and the log is for people.
+        for name in (name for name in texts if name not in files):
+            print(f"{name.upper()}={texts[name]}")
 
 
 def _help(name: str, module: ModuleType) -> str:

@@ -25,10 +25,12 @@ def test_help_is_derived(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Flags:" in said
 
 
-def test_results_go_to_files_and_to_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_go_to_files_or_to_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "outcome"
     run_step(["report", "--run-name=r", f"--statuses={STATUSES}", f"--result-outcome={file}"])
     assert file.read_text() == "succeeded"
+    assert capsys.readouterr().out == ""
+    run_step(["report", "--run-name=r", f"--statuses={STATUSES}"])
     assert capsys.readouterr().out == "OUTCOME=succeeded\n"
     run_step(["report", "--run-name", "r", "--statuses", STATUSES, "-o", "json"])
     assert json.loads(capsys.readouterr().out) == {"OUTCOME": "succeeded"}

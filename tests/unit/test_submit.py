@@ -156,6 +156,12 @@ def test_mistakes_in_a_pipeline_of_the_users_own(mine: Cli, words: list[str], co
         (["--release=debian-12", "--repo=https://user:pass@host/x"], 6, "the URL of the source holds credentials"),
         (["--release=debian-12", "--repo=.", "--ref=v1"], 6, "a folder has no branches"),
         (["--release=debian-12"], 2, "pipeline `prebuild` needs `repo`"),
+        (["--release=debian-12", "--repo=.", "-p", "sign-secret=x"], 2, "`sign-secret` names a Secret of a cluster"),
+        (
+            ["--release=debian-12", "--repo=.", "--pipeline=prebuild", "--load-on-this-host"],
+            2,
+            "--load-on-this-host: pipeline `prebuild` has no `deploy`",
+        ),
         (["--release=debian-12", "--repo=.", "--pipeline=prebiuld"], 5, "there is no pipeline `prebiuld`"),
         (["--release=debian-12", "--repo=.", "--sign-key=mine.py"], 2, "--sign-key is given without --sign-cert"),
         (["--release=debian-12", "--repo=.", "--sign-cert=nowhere"], 2, "--sign-cert: `nowhere` cannot be read"),
