@@ -255,7 +255,7 @@ class _Run:
         else:
             folder.blame([cause, *event.error[1:]])
         if not self.order.keep:
-            remove(folder.work)
+            folder.tidy()
         state = SUCCEEDED if code == 0 else FAILED
         self._change(name, state=state, finished=finished, exit_code=code, cause=cause, results=results)
 

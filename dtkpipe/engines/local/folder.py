@@ -52,6 +52,19 @@ class TaskFolder:
         return self.path / "work"
 
     @property
+    def evidence(self) -> Path:
+        """What the task left in the folder `evidence` of its working folder: it stays with the run."""
+        return self.path / "evidence"
+
+    def tidy(self) -> None:
+        """Remove the working folder, all but the evidence."""
+        left = self.work / "evidence"
+        if left.is_dir() and not left.is_symlink():
+            remove(self.evidence)
+            left.rename(self.evidence)
+        remove(self.work)
+
+    @property
     def nowhere(self) -> Path:
         """A folder that is never made: where secrets would be that nobody gave."""
         return self.path / "not-given"
@@ -86,6 +99,7 @@ class TaskFolder:
         """Drop the record and all that an earlier attempt left, but the log."""
         self.unlearn()
         (self.path / "error").unlink(missing_ok=True)
+        remove(self.evidence)
         for folder in (self.results, self.work):
             remove(folder)
             folder.mkdir(parents=True)
