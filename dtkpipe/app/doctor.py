@@ -23,12 +23,12 @@ JOBS = {
 }
 DEFAULT_JOBS = tuple(job for job in JOBS if job != "tests")
 _DISK = 10 * 10**9
-_APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0")
+_APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120")
 
 
 @dataclass(frozen=True)
 class Need:
-    """A program (found in PATH) or a file (an absolute path), its Debian package, and the jobs it is for."""
+    """A program (found in PATH) or a file (an absolute path, `*` allowed), its Debian package, the jobs it is for."""
 
     name: str
     package: str
@@ -46,7 +46,7 @@ NEEDS = (
     ),
     Need("git", "git", ("build",), ("--version",)),
     Need("buildah", "buildah", ("build",), ("--version",)),
-    Need("newuidmap", "uidmap", ("build",)),
+    Need("newuidmap", "uidmap", ("build", "tests")),
     Need("apt-get", "apt", ("toolkits",), ("--version",)),
     Need("dpkg-deb", "dpkg", ("build", "toolkits"), ("--version",)),
     Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", ("toolkits",)),
@@ -62,7 +62,7 @@ NEEDS = (
     Need("gcc", "gcc", ("tests",), ("--version",)),
     Need("make", "make", ("tests",), ("--version",)),
     Need("cpio", "cpio", ("tests",), ("--version",)),
-    Need("/usr/lib/x86_64-linux-gnu/libelf.so.1", "libelf1", ("tests",)),
+    Need("/usr/lib/*/libelf.so.1", "libelf1", ("tests",)),
 )
 
 
@@ -97,7 +97,9 @@ def parse_jobs(text: str) -> tuple[str, ...]:
 def examine(jobs: Sequence[str], cache: Path) -> list[Finding]:
     """Look for everything that `jobs` need, and try what can be tried."""
     wanted = [need for need in NEEDS if set(need.jobs) & set(jobs)]
-    found = [_look(need) for need in wanted if need.package != "uidmap" or os.getuid() != 0]
+    # Root builds without subordinate ids; the tests build as another user as well.
+    spared = "newuidmap" if os.getuid() == 0 and "tests" not in jobs else ""
+    found = [_look(need) for need in wanted if need.name != spared]
     missing = {finding.package for finding in found if not finding.ok}
     for job, name, check in _CHECKS:
         if job in jobs and not missing & {need.package for need in NEEDS if job in need.jobs}:
@@ -134,10 +136,10 @@ def fix(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
 def _look(need: Need) -> Finding:
     install = f"apt-get install {need.package}"
     if need.name.startswith("/"):
-        there = Path(need.name).exists()
+        there = next(map(str, Path("/").glob(need.name[1:])), "")
         return Finding(
-            name=Path(need.name).name, ok=there, found=need.name if there else "missing", jobs=need.jobs,
-            package=need.package, fix="" if there else install,
+            name=Path(need.name).name, ok=bool(there), found=there or "missing", jobs=need.jobs, package=need.package,
+            fix="" if there else install,
         )  # fmt: skip
     try:
         where = process.which(need.name)
