@@ -23,7 +23,9 @@ JOBS = {
 }
 DEFAULT_JOBS = tuple(job for job in JOBS if job != "tests")
 _DISK = 10 * 10**9
-_APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120")
+_APT = (
+    "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,11 @@ def fix(findings: Sequence[Finding], say: Callable[[str], None]) -> None:
             )  # fmt: skip
         prefix = ("sudo", "-n")
     say(f"installing {' '.join(packages)}")
-    process.run([*prefix, *_APT, "update"], timeout=600)
-    process.run([*prefix, *_APT, "install", "--yes", "--no-install-recommends", *packages], timeout=3600)
+    try:
+        process.run([*prefix, *_APT, "update"], timeout=600)
+        process.run([*prefix, *_APT, "install", "--yes", "--no-install-recommends", *packages], timeout=3600)
+    except process.ProcessFailedError as error:
+        raise UnsupportedError("apt-get could not install what is missing", *error.details, hint=command) from error
     if "docker-registry" in packages and Path("/run/systemd/system").is_dir():
         say("the service docker-registry is turned off again: dtkpipe starts a registry of its own when it needs one")
         process.run([*prefix, "systemctl", "disable", "--now", "docker-registry"], ok=None, timeout=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dtkpipe.app.doctor import DEFAULT_JOBS, JOBS, NEEDS, examine, fix, missing, parse_jobs
+from dtkpipe.app.doctor import DEFAULT_JOBS, JOBS, NEEDS, Finding, examine, fix, missing, parse_jobs
 from dtkpipe.errors import UnsupportedError, UsageError
 from dtkpipe.tools import process
 from tests.fixtures.cli import Cli
@@ -95,6 +95,21 @@ def test_fix_elsewhere_than_on_debian_says_so(monkeypatch: pytest.MonkeyPatch, t
     (tmp_path / "bin/apt-get").unlink()
     with pytest.raises(UnsupportedError, match="on Debian"):
         fix(examine(["build"], tmp_path), print)
+
+
+def test_what_apt_says_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = path_without("apt-get", tmp_path / "bin")
+    fake = tmp_path / "bin/apt-get"
+    fake.write_text('#!/bin/sh\necho "E: Unable to locate package" >&2\nexit 100\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    lacking = Finding(name="x", ok=False, found="missing", jobs=("build",), package="buildah")
+    with pytest.raises(UnsupportedError) as caught:
+        fix([lacking], print)
+    assert str(caught.value) == (
+        "apt-get could not install what is missing\n  E: Unable to locate package\n\nhint: apt-get install buildah"
+    )
 
 
 def test_fix_with_nothing_to_fix_does_nothing(tmp_path: Path) -> None:
