@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import UsageError
 from dtkpipe.releases.answer import Answer
-from dtkpipe.releases.resolver import Choice, resolver_for
+from dtkpipe.releases.resolver import Choice, Resolver, resolver_for
 from dtkpipe.resources import cache_dir, shipped
 from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.arch import Arch
@@ -27,12 +27,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked: exactly one of release, release_image, toolkit, kernel, and what is wanted of it."""
+    """What was asked: exactly one of the questions, and what is wanted of the answer."""
 
     release: str = ""
     release_image: str = ""
     toolkit: str = ""
     kernel: str = ""
+    from_cluster: bool = False
+    node: str = ""
+    kubeconfig: Path | None = None
+    context: str = ""
     arch: str = ""
     variant: str = ""
     stream: str = ""
@@ -54,12 +58,12 @@ def resolve(
     say: Say,
 ) -> Answer:
     """Answer a request. Raises UsageError, NotFoundError, InvalidError, and what registries and the graph raise."""
-    given = [name for name in ("release", "release_image", "toolkit", "kernel") if getattr(request, name)]
+    given = [name for name in _QUESTIONS if getattr(request, name)]
     if len(given) != 1:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        flags = [f"--{name.replace('_', '-')}" for name in given or _QUESTIONS]
         raise UsageError(
-            f"{flags} ask for different things" if given else "nothing says what to resolve",
-            hint="give one of --release, --release-image, --toolkit, --kernel",
+            f"{', '.join(flags)} ask for different things" if given else "nothing says what to resolve",
+            hint=f"give one of {', '.join(flags)}",
         )
     kernel = Kernel.parse(request.kernel) if request.kernel else None
     arch = Arch.parse(request.arch) if request.arch else (kernel and kernel.arch) or Arch.host()
@@ -77,6 +81,8 @@ def resolve(
     resolver = resolver_for(folder, registry, graph)
     if kernel:
         return resolver.kernel(kernel, choice)
+    if request.from_cluster or request.node:
+        return _cluster(request, resolver, choice)
     if request.release_image:
         return resolver.release_image(ImageRef.parse(request.release_image), choice)
     if request.toolkit:
@@ -85,6 +91,20 @@ def resolve(
     if isinstance(release, DistributionRelease):
         return _distribution(release, choice, environ, say)
     return resolver.release(release, choice)
+
+
+_QUESTIONS = ("release", "release_image", "toolkit", "kernel", "from_cluster", "node")
+
+
+def _cluster(request: Request, resolver: Resolver, choice: Choice) -> Answer:
+    from dtkpipe.clients.cluster import Cluster
+    from dtkpipe.releases.cluster import NAMESPACE, STREAM, Node, of_cluster, of_node
+
+    cluster = Cluster(request.kubeconfig, request.context)
+    stream = cluster.image_stream(NAMESPACE, STREAM)
+    if request.node:
+        return of_node(resolver, stream, Node.parse(request.node, cluster.node(request.node)), choice)
+    return of_cluster(resolver, stream, choice)
 
 
 def _distribution(release: DistributionRelease, choice: Choice, environ: Mapping[str, str], say: Say) -> Answer:

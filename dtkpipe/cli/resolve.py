@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -23,6 +24,12 @@ def register(app: typer.Typer) -> None:
         release_image: Annotated[str, typer.Option(metavar="IMAGE", help="Image of a release")] = "",
         toolkit: Annotated[str, typer.Option(metavar="IMAGE", help="Driver Toolkit image")] = "",
         kernel: Annotated[str, typer.Option(metavar="KERNEL", help="Kernel release, as `uname -r` prints it")] = "",
+        from_cluster: Annotated[
+            bool, typer.Option("--from-cluster", help="The toolkit of the cluster's newest operating system")
+        ] = False,
+        node: Annotated[str, typer.Option(metavar="NODE", help="The toolkit for the kernel that a node runs")] = "",
+        kubeconfig: Annotated[Path | None, typer.Option(metavar="FILE", help="Which clusters there are")] = None,
+        context: Annotated[str, typer.Option(metavar="NAME", help="Context of the kubeconfig")] = "",
         arch: Annotated[
             str, typer.Option(metavar="ARCH", help="x86_64, aarch64, ppc64le, s390x (default: this machine's)")
         ] = "",
@@ -56,7 +63,8 @@ def register(app: typer.Typer) -> None:
         from dtkpipe.app.resolve import Request, lock_folder, resolve
 
         request = Request(
-            release=release, release_image=release_image, toolkit=toolkit, kernel=kernel, arch=arch, variant=variant,
+            release=release, release_image=release_image, toolkit=toolkit, kernel=kernel, from_cluster=from_cluster,
+            node=node, kubeconfig=kubeconfig, context=context, arch=arch, variant=variant,
             stream=stream, via=via, allow_mismatch=allow_kernel_mismatch,
         )  # fmt: skip
         answer = resolve(

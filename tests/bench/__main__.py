@@ -20,6 +20,7 @@ from pathlib import Path
 from dtkpipe.report.card import Table, aligned
 from dtkpipe.values.run import RunCard
 from tests.bench.images import over_modules
+from tests.bench.releases import measured
 
 ROOT = Path(__file__).resolve().parents[2]
 DTKPIPE = str(Path(sys.executable).with_name("dtkpipe"))
@@ -138,6 +139,10 @@ def submit(module: Path, *more: str) -> RunCard:
     return RunCard.from_json(json.dumps(json.loads(done.stdout)))
 
 
+def releases(work: Path) -> Iterator[Row]:
+    yield from (Row(*one) for one in measured(work))
+
+
 def demo(_work: Path) -> Iterator[Row]:
     yield Row("make demo, again", "s", 30, seconds(["make", "demo"]), "make demo")
 
@@ -146,7 +151,7 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join([Path(argv[0]).name, *argv[1:]])
 
 
-GROUPS = (start_up, compiling, rendering, local_runs, demo)
+GROUPS = (start_up, compiling, rendering, releases, local_runs, demo)
 
 
 def main(words: Sequence[str]) -> int:
