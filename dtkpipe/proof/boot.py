@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dtkpipe.errors import UnsupportedError
 from dtkpipe.proof.guest import Listener, Report, guest_files, mark_of, new_nonce
 from dtkpipe.proof.kernel import KernelFiles
 from dtkpipe.proof.plan import CHECK, CONTROL, LOAD, NEED, REMOVE, TRY, UNLOAD, Plan
-from dtkpipe.tools import qemu
+from dtkpipe.tools import qemu, zboot
 
 ENDED, EXITED, OVERTIME = "ended", "exited", "overtime"
 """How a boot stops: the guest did all it had to; the machine went off or restarted; time was up."""
@@ -98,12 +99,22 @@ def boot(
     command_line = f"console={board.console} {_COMMAND_LINE}" + (f" {ENFORCE}" if enforce else "")
     machine = qemu.Machine(
         arch=kernel.arch,
-        kernel=kernel.vmlinuz,
+        kernel=kernel.vmlinuz if firmware else zboot.unpacked(kernel.vmlinuz, work),
         initramfs=initramfs,
         command_line=command_line,
         memory=512 + 3 * (len(archive) >> 20),
         firmware=firmware,
+        accelerated=qemu.accelerated(kernel.arch),
     )
+    done = _run(machine, plan, nonce, work, time_limit)
+    if machine.accelerated and not done.report.kernel:
+        # Hardware that starts machines and then fails them: what counts is what the kernel does.
+        done = _run(replace(machine, accelerated=False), plan, nonce, work, time_limit)
+    initramfs.unlink()
+    return done
+
+
+def _run(machine: qemu.Machine, plan: Plan, nonce: str, work: Path, time_limit: int) -> Boot:
     listener, console = Listener(nonce), HeadAndTail()
     started = time.monotonic()
     clock = _Clock(plan, time_limit, started)
@@ -120,16 +131,19 @@ def boot(
         else:
             if time.monotonic() < clock.deadline:
                 stopped = EXITED
-        complaints = guest.errors
-    initramfs.unlink()
+    if guest.exit_code and not listener.report.kernel and not machine.accelerated:
+        raise UnsupportedError(
+            f"the virtual machine failed with exit code {guest.exit_code}", *guest.errors.splitlines()[-5:],
+            hint="dtkpipe doctor --fix",
+        )  # fmt: skip
     return Boot(
         report=listener.report,
         mark=mark_of(nonce),
         stopped=stopped,
         console=console.text().replace(nonce, "[nonce]"),
         seconds=time.monotonic() - started,
-        accelerated=qemu.accelerated(kernel.arch),
-        machine=complaints,
+        accelerated=machine.accelerated,
+        machine=guest.errors,
     )
 
 

@@ -76,6 +76,8 @@ class Machine:
     command_line: str
     memory: int = 512
     firmware: Firmware | None = None
+    accelerated: bool = False
+    """Run in hardware (KVM) instead of emulating the processor."""
 
 
 def board(arch: Arch) -> Board:
@@ -134,12 +136,11 @@ def command(machine: Machine, console: Path) -> list[str | Path]:
     """Return QEMU's command. Evidence comes out of its stdout, the console out of the pipe `console`."""
     made_of = board(machine.arch)
     firmware = machine.firmware
-    hardware = accelerated(machine.arch)
     argv: list[str | Path] = [
         made_of.program, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-machine", made_of.machine + (",smm=on" if firmware and firmware.smm else ""),
-        "-accel", "kvm" if hardware else "tcg",
-        "-cpu", "max" if hardware else made_of.cpu,
+        "-accel", "kvm" if machine.accelerated else "tcg",
+        "-cpu", "max" if machine.accelerated else made_of.cpu,
         "-m", str(machine.memory),
         "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
         "-kernel", machine.kernel,
@@ -167,6 +168,8 @@ class Guest:
 
     def __init__(self, machine: Machine, work: Path) -> None:
         self._work = work
+        self.exit_code = 0
+        """QEMU's, once it has ended by itself."""
         self._pipe = work / "console.pipe"
         os.mkfifo(self._pipe)
         # Opened before QEMU opens the other end, which would wait for us.
@@ -206,8 +209,8 @@ class Guest:
         """What QEMU itself complained about."""
         return (self._work / "qemu.log").read_text(errors="replace")[:4096].strip()
 
-    def stop(self) -> int:
-        """Switch the machine off, if it still runs, and return QEMU's exit code."""
+    def stop(self) -> None:
+        """Switch the machine off, if it still runs."""
         running = self._process.poll() is None
         if running:
             self._process.kill()
@@ -217,7 +220,7 @@ class Guest:
         os.close(self._console)
         self._errors.close()
         self._pipe.unlink()
-        return 0 if running else code
+        self.exit_code = 0 if running else code
 
 
 @contextlib.contextmanager
