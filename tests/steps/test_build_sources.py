@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +14,13 @@ import pytest
 
 from dtkpipe.errors import InvalidError, RunFailedError, UnreachableError
 from dtkpipe.resources import shipped
+from dtkpipe.tools import process
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.module import ModuleSpec
 from tests.fixtures.building import SOURCES, Build, Built
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import MakeToolkit, Toolkit
+from tests.fixtures.user import User
 
 pytestmark = pytest.mark.tools
 
@@ -201,3 +207,43 @@ def test_a_base_image_whose_registry_does_not_answer(
     folder = containerfile(f"{BEGIN}FROM 127.0.0.1:1/none:1\nCOPY --from=0 /etc/hostname /x\n")
     with pytest.raises(UnreachableError, match="cannot be fetched"):
         build_module(folder)
+
+
+# Without root
+
+
+ROOTLESS = """
+import json, os, sys
+from pathlib import Path
+from dtkpipe.steps import build
+from dtkpipe.steps.contract import Room, parse_args
+work = Path(sys.argv[1])
+args = parse_args(build.Args, json.loads(sys.argv[2]))
+print(build.run(args, Room(work, work / "cache", os.environ, lambda line: None)).image_digest)
+"""
+
+
+def test_without_root_the_same_image_comes_out(
+    user: User, build_module: Build, shared_cache: Path, toolkit_cloud: Toolkit, registry: LoopbackRegistry
+):
+    hello = shipped("catalog/samples/hello")
+    by_root = build_module(hello)
+    work = user.home / "work"
+    shutil.copytree(hello, work / "hello")
+    for name in ("driver-base", "kernels"):
+        shutil.copytree(shared_cache / name, work / "cache" / name)
+    given = {
+        "repo": str(work / "hello"), "toolkit": str(toolkit_cloud.image), "kernel": str(toolkit_cloud.kernel),
+        "arch": "x86_64", "release": "debian-12", "staging": str(registry.repo("rootless")), "run-name": "rootless",
+        "insecure-registries": json.dumps([registry.host]),
+    }  # fmt: skip
+    (work / "script.py").write_text(ROOTLESS)
+    # A user may not be able to read the interpreter that we run in; Debian's own can load our packages.
+    command: list[str | Path] = [sys.executable, work / "script.py", work, json.dumps(given)]
+    if os.geteuid() == 0:
+        process.run(["chown", "--recursive", f"{user.name}:", work])
+        command = ["runuser", "--user", user.name, "--", "/usr/bin/python3", *command[1:]]
+    packages = f"{Path(__file__).parents[2]}:{sysconfig.get_path('purelib')}"
+    env = {"HOME": str(user.home), "PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1", "XDG_RUNTIME_DIR": ""}
+    done = process.run(command, env=env, cwd=user.home)
+    assert done.output.strip() == by_root.results.image_digest

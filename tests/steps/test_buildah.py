@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,6 +19,7 @@ from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from tests.fixtures.registry import LoopbackRegistry, free_port, running_registry
+from tests.fixtures.user import User
 
 pytestmark = pytest.mark.tools
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,29 +176,6 @@ def test_authority(context: Path, tmp_path: Path) -> None:
         assert buildah.push(image, registry.repo("x").tagged("x")).startswith("sha256:")
         with pytest.raises(UnreachableError, match=registry.host):
             Buildah(tmp_path / "storage", RegistryAccess()).push(image, registry.repo("x").tagged("x"))
-
-
-@dataclass(frozen=True)
-class User:
-    """An ordinary user of this machine."""
-
-    name: str
-    home: Path
-
-
-@pytest.fixture
-def user() -> Iterator[User]:
-    """A user with subordinate ids (/etc/subuid), which rootless buildah needs besides newuidmap."""
-    if os.geteuid() != 0:
-        entry = pwd.getpwuid(os.geteuid())
-        yield User(entry.pw_name, Path(entry.pw_dir))
-        return
-    name = f"dtkpipe-{os.getpid()}"
-    process.run(["useradd", "--create-home", "--key", "SUB_UID_COUNT=65536", "--key", "SUB_GID_COUNT=65536", name])
-    try:
-        yield User(name, Path(pwd.getpwnam(name).pw_dir))
-    finally:
-        process.run(["userdel", "--remove", name], ok=(0, 12))
 
 
 ROOTLESS = """
