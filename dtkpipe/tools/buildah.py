@@ -156,8 +156,8 @@ class Buildah:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             registries: list[str | Path] = []
-            if self.access.insecure:
-                (folder / "registries.conf").write_text(_registries(self.access.insecure))
+            if self.access.insecure or self.access.mirrors.sets:
+                (folder / "registries.conf").write_text(_registries(self.access))
                 registries = ["--registries-conf", folder / "registries.conf"]
             connection: list[str | Path] = []
             if self.access.auth_file:
@@ -180,8 +180,8 @@ def _network(allowed: bool) -> list[str | Path]:
     return ["unshare", "--net"] if may_mount() else ["buildah", "unshare", "unshare", "--net"]
 
 
-def _registries(insecure: Sequence[str]) -> str:
-    """Return the machine's own containers-registries.conf(5), drop-ins included, with hosts to trust without TLS.
+def _registries(access: RegistryAccess) -> str:
+    """Return the machine's own containers-registries.conf(5), drop-ins included, with our hosts and mirrors.
 
     buildah takes one file in place of all others, so that mirrors and short names would be lost without a merge.
     """
@@ -191,9 +191,30 @@ def _registries(insecure: Sequence[str]) -> str:
         if path.is_file():
             for key, value in tomllib.loads(path.read_text()).items():
                 merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-    ours = [{"location": host, "insecure": True} for host in insecure]
-    own = [one for one in merged.get("registry", []) if one.get("location") not in insecure]
+    ours = [{"location": host, "insecure": True} for host in access.insecure] + _mirrored(access)
+    taken = {one.get("prefix", one.get("location")) for one in ours}
+    own = [one for one in merged.get("registry", []) if one.get("prefix", one.get("location")) not in taken]
     return "".join(f"{key} = {_toml(value)}\n" for key, value in {**merged, "registry": own + ours}.items())
+
+
+def _mirrored(access: RegistryAccess) -> list[dict[str, Any]]:
+    """Return the mirror sets as registries.conf has them: those for digests first, as our own client asks."""
+    sets = sorted(access.mirrors.sets, key=lambda one: one.tags)
+    found: list[dict[str, Any]] = []
+    for source in dict.fromkeys(one.source for one in sets):
+        mine = [one for one in sets if one.source == source]
+        mirrors = [
+            {
+                "location": mirror,
+                "insecure": access.is_insecure(mirror.partition("/")[0]),
+                "pull-from-mirror": "all" if one.tags else "digest-only",
+            }
+            for one in mine
+            for mirror in one.mirrors
+        ]
+        entry: dict[str, Any] = {"prefix": source, "mirror": mirrors, "blocked": not mine[0].contact_source}
+        found.append(entry if source.startswith("*") else {**entry, "location": source})
+    return found
 
 
 def _toml(value: Any) -> str:

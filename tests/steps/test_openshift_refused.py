@@ -13,6 +13,7 @@ from dtkpipe.errors import InvalidError, NotAllowedError, NotFoundError, RunFail
 from dtkpipe.releases.images import CONTENT, RELEASES
 from dtkpipe.releases.resolver import Choice, resolver_for
 from dtkpipe.tools import process
+from dtkpipe.tools.buildah import Buildah
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import AARCH64, X86_64
 from dtkpipe.values.mirrors import parse_mirrors
@@ -183,3 +184,10 @@ def test_nobody_answers(tmp_path: Path) -> None:
     resolver = replace(resolver, releases=replace(RELEASES, registry="127.0.0.1:9"))
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         resolver.release(Wanted.parse("4.16.1"), Choice(arch=X86_64))
+
+
+def test_buildah_pulls_from_the_mirrors_too(site: Site, tmp_path: Path) -> None:
+    toolkit = site.openshift.toolkit()
+    access = site.proxy.access(mirrors=parse_mirrors(site.openshift.mirrors()))
+    assert Buildah(tmp_path / "storage", access).pull(toolkit).startswith("sha256:")
+    assert site.proxy.count("GET", "ocp-v4.0-art-dev") > 0
