@@ -6,6 +6,7 @@ The file is hostile until proven otherwise: whatever its bytes are, reading it g
 from __future__ import annotations
 
 import lzma
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ _NOT_SYMBOLS = frozenset({"_GLOBAL_OFFSET_TABLE_"})  # the kernel's loader ignor
 _VERSION = struct.Struct("<Q56s")
 _NOTE = struct.Struct("<III")
 _NT_GNU_BUILD_ID = 3
+_NAME = re.compile(r"[A-Za-z0-9_.]{1,55}")  # MODULE_NAME_LEN of 64-bit kernels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +170,12 @@ def _parse(content: bytes, signature: bytes, file: str) -> KernelModule:
     wanted = [one for one in wanted if one.name and one.name not in _NOT_SYMBOLS]
     if "name" not in facts and ".gnu.linkonce.this_module" not in sections:
         raise InvalidError(f"{file} is not a kernel module", "it is an object file without .gnu.linkonce.this_module")
+    name = (facts.get("name") or module_name(file)).replace("-", "_")
+    if not _NAME.fullmatch(name):
+        raise InvalidError(f"{file} is not a kernel module", f"it calls itself {name[:80]!a}")
     return KernelModule(
         file=file,
-        name=(facts.get("name") or module_name(file)).replace("-", "_"),
+        name=name,
         machine=str(elf.header["e_machine"]),
         vermagic=facts.get("vermagic", "").strip(),
         srcversion=facts.get("srcversion", ""),

@@ -20,7 +20,7 @@ from dtkpipe.proof.module import KernelModule
 from dtkpipe.proof.plan import CHECK, CONTROL, Plan, loading_order, make_plan
 from dtkpipe.proof.signature import join
 from dtkpipe.proof.static import Outcome
-from dtkpipe.proof.verdict import Proof, Verdict
+from dtkpipe.proof.verdict import Proof, Verdict, plain
 from dtkpipe.tools import openssl, secureboot
 from dtkpipe.tools.busybox import static_busybox
 from dtkpipe.tools.qemu import Firmware
@@ -64,8 +64,8 @@ class Prover:
             outcome = check()
             proofs.append(
                 Proof(
-                    name=name, seconds=time.monotonic() - started, summary=outcome.summary, facts=outcome.facts,
-                    refusal=outcome.refusal,
+                    name=name, seconds=time.monotonic() - started, summary=plain(outcome.summary), facts=outcome.facts,
+                    refusal=outcome.refusal.plain() if outcome.refusal else None,
                 )
             )  # fmt: skip
             self.say(line_of(proofs[-1]))

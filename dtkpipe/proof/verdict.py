@@ -10,7 +10,7 @@ import binascii
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dtkpipe.errors import InvalidError
@@ -133,6 +133,15 @@ class Refusal:
     code: str
     reason: str
     details: tuple[str, ...] = ()
+
+    def plain(self) -> Refusal:
+        """Return the same without control characters: the words may be a hostile module's, and go to a terminal."""
+        return replace(self, reason=plain(self.reason), details=tuple(plain(line) for line in self.details))
+
+
+def plain(text: str) -> str:
+    """Write control characters as what they are, so that a terminal does not obey them."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dtkpipe.errors import UsageError
 from dtkpipe.steps.contract import RegistryArgs, Room, StepRefusedError, arg, result
 from dtkpipe.values.image import ImageRef
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 EVIDENCE = "evidence"
 """Folder in the step's work folder: verdict.json, console.log, kernel.log."""
+_LEAST = 5
+"""Seconds that a boot must be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,8 @@ class Results:
 def run(args: Args, room: Room) -> Results:
     """Run the five proofs, in order, until one fails.
 
-    Raises StepRefusedError when the image is refused, and for what cannot be judged: NotFoundError, InvalidError,
-    UnreachableError, UnsupportedError.
+    Raises StepRefusedError when the image is refused, and for what cannot be judged: UsageError, NotFoundError,
+    InvalidError, UnreachableError, UnsupportedError.
     """
     import json
 
@@ -53,6 +56,8 @@ def run(args: Args, room: Room) -> Results:
     from dtkpipe.values.access import access_from
     from dtkpipe.values.kernel import Kernel
 
+    if args.time_limit < _LEAST:
+        raise UsageError(f"--time-limit is {args.time_limit} s: no kernel boots in less than {_LEAST} s")
     registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
     certificate = Certificate.from_base64(args.sign_cert) if args.sign_cert else None
     release = Kernel.parse(args.kernel).release if args.kernel else ""

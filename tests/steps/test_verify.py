@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from dtkpipe.errors import NotFoundError, UsageError
+from dtkpipe.proof.kernel import kernel_files
+from dtkpipe.proof.module import parse_module
 from dtkpipe.proof.verdict import unpack_evidence
 from dtkpipe.steps import verify
 from dtkpipe.steps.contract import Room, StepRefusedError
+from dtkpipe.tools.process import run
 from dtkpipe.values.image import ImageRef
 from tests.fixtures.images import file
 from tests.fixtures.modules import PushModules
@@ -43,7 +48,7 @@ Verify = Callable[..., Answer]
 
 @pytest.fixture
 def run_verify(registry: LoopbackRegistry, toolkit_cloud: Toolkit, shared_cache: Path, tmp_path: Path) -> Verify:
-    def run(image: ImageRef, spec: dict[str, Any] | None = None, **args: Any) -> Answer:
+    def ask(image: ImageRef, spec: dict[str, Any] | None = None, **args: Any) -> Answer:
         documents: list[Mapping[str, Any]] = []
         said: list[str] = []
         work = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -66,7 +71,7 @@ def run_verify(registry: LoopbackRegistry, toolkit_cloud: Toolkit, shared_cache:
         print("\n".join(said))
         return Answer(results, documents[0], said, work)
 
-    return run
+    return ask
 
 
 def test_a_good_module_is_proven(run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]) -> None:
@@ -179,3 +184,57 @@ def test_a_check_that_fails_refuses(
     spec = {"name": "good", "modules": ["good"], "checks": [{"run": command, "timeout": "2s"}]}
     answer = run_verify(push_modules({"good": modules["good"]}), spec, time_limit=40)
     assert answer.document["code"] == "check-failed"
+
+
+def test_the_command_refuses_with_exit_code_10_and_gives_the_whole_answer(
+    registry: LoopbackRegistry, toolkit_cloud: Toolkit, push_modules: PushModules, modules: Mapping[str, bytes],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    image = push_modules({"misses_symbol": modules["misses_symbol"]})
+    done = run(
+        [
+            sys.executable, "-m", "dtkpipe", "step", "verify", f"--image={image}", f"--toolkit={toolkit_cloud.image}",
+            f"--insecure-registries={json.dumps(registry.access.insecure)}", "-o", "json",
+            f"--result-verdict={tmp_path}/verdict", f"--result-evidence={tmp_path}/evidence",
+        ],
+        ok=None,
+    )  # fmt: skip
+    assert done.returncode == 10
+    assert json.loads(done.output)["code"] == "symbol-missing"
+    assert (tmp_path / "verdict").read_text() == "refused: symbol-missing"
+    assert unpack_evidence((tmp_path / "evidence").read_text())["code"] == "symbol-missing"
+    assert "refused: symbol-missing: misses_symbol needs `nobody_has_this`, which nobody exports" in done.errors
+    assert "hint: " in done.errors
+
+
+def test_a_stranger_kernel_and_a_silly_limit_are_said(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
+) -> None:
+    image = push_modules({"good": modules["good"]})
+    with pytest.raises(NotFoundError, match=r"5\.14\.0"):
+        run_verify(image, kernel="5.14.0-1.el9.x86_64")
+    with pytest.raises(UsageError, match="--time-limit"):
+        run_verify(image, time_limit=1)
+
+
+def test_a_wrong_crc_is_refused(run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]) -> None:
+    module = modules["good"]
+    crc = parse_module(module, "good.ko").imports["_printk"]
+    assert crc is not None
+    entry = crc.to_bytes(8, "little") + b"_printk\0"
+    assert module.count(entry) == 1
+    wrong = module.replace(entry, (crc ^ 1).to_bytes(8, "little") + b"_printk\0")
+    answer = run_verify(push_modules({"good": wrong}))
+    assert answer.document["code"] == "symbol-crc-mismatch"
+    assert "_printk" in answer.document["reason"]
+
+
+def test_a_damaged_module_in_the_cache_is_made_again(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes], registry: LoopbackRegistry,
+    toolkit_cloud: Toolkit, shared_cache: Path,
+) -> None:  # fmt: skip
+    kernel = kernel_files(registry.client, toolkit_cloud.image, None, shared_cache)
+    (kernel.folder / "modules" / kernel.in_tree["udp_tunnel"]).write_bytes(b"damaged")
+    answer = run_verify(push_modules({"in_tree_user": modules["in_tree_user"]}))
+    assert answer.results.verdict == "proven"
+    assert any("made again" in line for line in answer.said)

@@ -96,3 +96,9 @@ def test_an_object_that_is_no_module_is_said() -> None:
 
 def test_names_are_spelled_as_the_kernel_spells_them() -> None:
     assert module_name("/opt/lib/modules/6.1/kmm-ci-a.ko.xz") == "kmm_ci_a"
+
+
+@pytest.mark.parametrize("name", ["../../init", "two words", "line\nbreak", "x" * 60, "\x1b[2J"])
+def test_a_name_that_no_module_can_have_is_refused(name: str) -> None:
+    with pytest.raises(InvalidError, match="not a kernel module"):
+        parse_module(module_bytes(name=name), "x.ko")

@@ -73,3 +73,8 @@ def test_what_is_no_evidence_is_said(text: str) -> None:
 
 def test_the_document_is_json() -> None:
     assert json.loads(json.dumps(_verdict(None).document()))["schema"] == SCHEMA
+
+
+def test_a_terminal_does_not_obey_what_modules_say() -> None:
+    refusal = Refusal(code="kernel-log", reason="\x1b[2Jgone", details=("tab\t", "ü …")).plain()
+    assert (refusal.reason, refusal.details) == ("\\x1b[2Jgone", ("tab\\t", "ü …"))
