@@ -16,9 +16,11 @@ from dtkpipe import tasks
 from dtkpipe.cli.application import COMMANDS, load
 from dtkpipe.errors import EXIT_CODES
 from dtkpipe.steps.contract import flag, render
+from tests.picture import picture
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
+PICTURE = ROOT / "docs" / "explanation" / "releases-per-kernel.svg"
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 
 
@@ -202,6 +204,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in PAGES:
         (FOLDER / name).write_text(page(name))
+    PICTURE.write_text(picture())
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ class Lock:
         return [row for row in self.rows(version.line) if row.version == version and row.arch == arch]
 
     def versions(self, line: tuple[int, int]) -> list[Version]:
-        """Return the releases of a minor version that are known on any architecture, oldest first."""
-        return list(dict.fromkeys(row.version for row in self.rows(line)))
+        """Return the releases of a minor version that are known on any architecture and stand, oldest first."""
+        return list(dict.fromkeys(row.version for row in self.rows(line) if not row.withdrawn))
 
     def newest(self, wanted: Wanted) -> Version | None:
         """Return the newest known release that was asked for; a pre-release only where there is nothing else."""

@@ -60,6 +60,9 @@ class Resolver:
         version, how = self._version(wanted, choice)
         rows = self.lock.find(version, choice.arch)
         row = _of_stream(rows, choice.stream, version)
+        if row and row.withdrawn:
+            near = ", ".join(map(str, nearest(version, self.lock.versions(version.line), 2)))
+            how = (*how, f"OpenShift {version} was withdrawn ({row.withdrawn}); nearest that stand: {near or 'none'}")
         if row and row.toolkit and choice.via != PAYLOAD and (row.kernels.get(choice.variant) or choice.via == LOCK):
             return self._locked(row, rows, choice, how)
         if choice.via == LOCK:

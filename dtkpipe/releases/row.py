@@ -17,6 +17,7 @@ VARIANTS = ("std", "rt", "64k")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _STREAM = re.compile(r"rhel-\d+|scos")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_WORDS = re.compile(r"[ -~]{1,200}")
 _DAY = re.compile(r"20\d\d-[01]\d-[0-3]\d")
 
 
@@ -44,6 +45,8 @@ class Row:
     """The kernel of the operating system, where it is not the toolkit's: such a toolkit builds for nobody."""
     rhcos: str = ""
     """Version of the operating system: 416.94.202409040013-0, 9.6.20250925-0."""
+    withdrawn: str = ""
+    """Why the release was taken back, where it was: it counts only for those who name it."""
     source: tuple[str, ...] = ()
     """Where it is from: ids of sources.yaml, oldest first."""
     date: str = ""
@@ -76,7 +79,7 @@ class Row:
             "toolkit": self.toolkit, "os_image": self.os_image,
             "kernels": {name: self.kernels[name].release for name in VARIANTS if name in self.kernels},
             "os_kernel": self.os_kernel.release if self.os_kernel else "", "rhcos": self.rhcos,
-            "source": list(self.source), "date": self.date,
+            "withdrawn": self.withdrawn, "source": list(self.source), "date": self.date,
         }  # fmt: skip
         return json.dumps({name: value for name, value in facts.items() if value})
 
@@ -108,6 +111,7 @@ class Row:
                 kernels={name: Kernel.parse(_text(kernels, name, required=True)) for name in kernels},
                 os_kernel=Kernel.parse(_text(data, "os_kernel", required=True)) if "os_kernel" in data else None,
                 rhcos=_text(data, "rhcos", _WORD),
+                withdrawn=_text(data, "withdrawn", _WORDS),
                 source=tuple(_text({"source": one}, "source", _WORD, required=True) for one in source),
                 date=_text(data, "date", _DAY, required=True),
             )

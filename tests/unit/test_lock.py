@@ -20,6 +20,8 @@ from dtkpipe.resources import shipped
 from dtkpipe.values.arch import ARCHES
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.version import Version
+from tests.picture import picture
+from tests.reference import PICTURE
 
 FOLDER = shipped("catalog/releases")
 DIGEST = "sha256:" + "a" * 64
@@ -79,6 +81,10 @@ def test_real_rows_agree_with_each_other() -> None:
 def test_one_image_serves_many_releases() -> None:
     served = by_kernel(Lock(FOLDER), "5.14.0-284.59.1.el9_2.x86_64")
     assert list(served.values()) == ["4.14.19-21, 4.15.6-9"]
+
+
+def test_the_picture_is_fresh() -> None:
+    assert PICTURE.read_text() == picture()
 
 
 def test_spans() -> None:
