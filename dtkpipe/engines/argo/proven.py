@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hera.workflows import Workflow, WorkflowTemplate
-from hera.workflows import models as m
-from pydantic import ValidationError
+from hera.workflows import models
+from pydantic import BaseModel, ValidationError
 
 from dtkpipe.errors import DtkpipeError
 
 _MISSING = "nothing"
-_KINDS: dict[str, Any] = {"Workflow": Workflow, "WorkflowTemplate": WorkflowTemplate}
+_KINDS: dict[str, type[BaseModel]] = {"Workflow": models.Workflow, "WorkflowTemplate": models.WorkflowTemplate}
 
 
 class LostFieldError(DtkpipeError):
@@ -35,26 +34,22 @@ class LostFieldError(DtkpipeError):
 def proven_object(asked: dict[str, Any]) -> dict[str, Any]:
     """Return a Workflow or WorkflowTemplate as it was asked for. Raises LostFieldError."""
     kind = asked["kind"]
-    try:
-        made = _KINDS[kind].from_dict(asked).to_dict()
-    except ValidationError as error:
-        raise LostFieldError(kind, _first(error)) from error
-    return _same(kind, made, asked)
+    return _proven(_KINDS[kind], kind, asked)
 
 
 def proven_template(asked: dict[str, Any]) -> dict[str, Any]:
     """Return one template of a Workflow as it was asked for. Raises LostFieldError."""
-    try:
-        made = m.Template.model_validate(asked).model_dump(mode="json", by_alias=True, exclude_none=True)
-    except ValidationError as error:
-        raise LostFieldError(f"template `{asked['name']}`", _first(error)) from error
-    return _same(f"template `{asked['name']}`", made, asked)
+    return _proven(models.Template, f"template `{asked['name']}`", asked)
 
 
-def _same(kind: str, made: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+def _proven(model: type[BaseModel], what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Return `asked`, in the order it was written in: Hera sorts, people read from the top."""
+    try:
+        made = model.model_validate(asked).model_dump(mode="json", by_alias=True, exclude_none=True)
+    except ValidationError as error:
+        raise LostFieldError(what, _first(error)) from error
     if made != asked:
-        raise LostFieldError(kind, _difference(made, asked))
+        raise LostFieldError(what, _difference(made, asked))
     return asked
 
 
