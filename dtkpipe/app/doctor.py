@@ -48,6 +48,7 @@ NEEDS = (
     ),
     Need("git", "git", ("build",), ("--version",)),
     Need("buildah", "buildah", ("build",), ("--version",)),
+    Need("/usr/lib/podman/netavark", "netavark", ("build",)),  # newer buildahs do not start without it
     Need("newuidmap", "uidmap", ("build", "tests")),
     Need("apt-get", "apt", ("toolkits",), ("--version",)),
     Need("dpkg-deb", "dpkg", ("build", "toolkits"), ("--version",)),
