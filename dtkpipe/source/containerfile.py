@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtkpipe.source.kbuild import lines
+from dtkpipe.source.tree import read_text
 
 NAMES = ("Containerfile", "Dockerfile")
 TOOLKIT_NAMES = ("DTK_AUTO", "DTK")
@@ -106,6 +107,6 @@ def find(folder: Path) -> Path | None:
     """Return the Containerfile in `folder` that is for modules."""
     for name in NAMES:
         path = folder / name
-        if path.is_file() and parse(path.read_text(errors="replace")).is_for_modules:
+        if path.is_file() and parse(read_text(path)).is_for_modules:
             return path
     return None

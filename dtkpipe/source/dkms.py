@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtkpipe.source.tree import read_text
+
 NAME = "dkms.conf"
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([^\]]*)\])?(\+?=)", re.DOTALL)
@@ -51,7 +53,7 @@ class DkmsConf:
 
 def read(path: Path) -> DkmsConf:
     """Read a dkms.conf."""
-    values, notes = _evaluate(path.read_text(errors="replace"))
+    values, notes = _evaluate(read_text(path))
 
     def text(name: str) -> str:
         assigned = values.get(f"{name}[0]") or values.get(name)
@@ -156,7 +158,7 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
             if not word and not words:
                 begun = line
             word += letter
-        if quote and not word.strip("'\"`") and not words and len(word) == 1:
+        if quote and len(word) == 1 and not words and word in "'\"`":
             begun = line
         position += 1
     if word:

@@ -13,10 +13,12 @@ from pathlib import Path
 from dtkpipe.source import containerfile, dkms, kbuild
 from dtkpipe.source.containerfile import Containerfile, Instruction
 from dtkpipe.source.recognise import SPEC_NAMES, Recognised
+from dtkpipe.source.tree import MAX_TEXT, read_text
 
 ERROR, WARNING = "error", "warning"
 MAKEFILE, CONTAINERFILE, SCRIPT = "makefile", "containerfile", "script"
-_LARGEST = 1024 * 1024
+_LONGEST = 4096
+"""Characters of a line that are looked at."""
 
 
 @dataclass(frozen=True, order=True)
@@ -126,7 +128,7 @@ def find(folder: Path, found: Recognised) -> list[Finding]:
     """Return the hazards of the module in `folder`, sorted by file and line."""
     result = set[Finding]()
     for path in _files(folder):
-        name, text = str(path.relative_to(folder)), path.read_text(errors="replace")
+        name, text = str(path.relative_to(folder)), read_text(path)
         kind = _kind(path)
         if kind == CONTAINERFILE:
             result.update(_containerfile(name, containerfile.parse(text)))
@@ -139,7 +141,7 @@ def find(folder: Path, found: Recognised) -> list[Finding]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if _kind(path) and path.is_file() and not path.is_symlink() and path.stat().st_size <= _LARGEST:
+        if _kind(path) and path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_TEXT:
             yield path
 
 
@@ -156,7 +158,9 @@ def _kind(path: Path) -> str:
 
 def _script(file: str, text: str) -> Iterator[Finding]:
     """Find what is wrong in makefiles and scripts."""
-    for number, line in kbuild.lines(text):
+    logical = [(number, line[:_LONGEST]) for number, line in kbuild.lines(text)]
+    pinned = any(_PINNED.search(line) for _, line in logical)
+    for number, line in logical:
         if line.lstrip("\t @-").startswith("#"):
             continue
         if _UNAME.search(line):
@@ -165,7 +169,7 @@ def _script(file: str, text: str) -> Iterator[Finding]:
             yield FIXED_KERNEL.at(file, number, found=fixed[0])
         if _SUDO.search(line):
             yield SUDO.at(file, number)
-        if _CLONE.search(line) and not _PINNED.search(text):
+        if _CLONE.search(line) and not pinned:
             yield UNPINNED_CLONE.at(file, number)
 
 
@@ -183,7 +187,7 @@ def _containerfile(file: str, parsed: Containerfile) -> Iterator[Finding]:
 
 
 def _run(file: str, one: Instruction) -> Iterator[Finding]:
-    text = one.rest
+    text = one.rest[:_LONGEST]
     if _UNAME.search(text):
         yield BUILDERS_KERNEL_IN_IMAGE.at(file, one.line)
     if _SUDO.search(text):
@@ -227,10 +231,10 @@ def _licenses(folder: Path) -> Iterator[Finding]:
         number = next((n for n, line in enumerate(source.read_text(errors="replace").splitlines(), 1)
                        if "MODULE_LICENSE" in line), 0)  # fmt: skip
         composite = re.compile(rf"^{re.escape(Path(name).name)}-(?:objs|y)\b", re.MULTILINE)
-        if not number and not composite.search(makefile.path.read_text(errors="replace")):
+        if not number and not composite.search(read_text(makefile.path)):
             yield NO_LICENSE.at(f"{name}.c", 1, name=name)
     for path in sorted(folder.rglob("*.c")):
-        if path.is_symlink() or path.stat().st_size > _LARGEST:
+        if path.is_symlink() or path.stat().st_size > MAX_TEXT:
             continue
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
             license_ = re.search(r'MODULE_LICENSE\s*\(\s*"([^"]*)"', line)
@@ -243,10 +247,10 @@ def _spec(folder: Path, found: Recognised) -> Iterator[Finding]:
     file = next((name for name in SPEC_NAMES if (folder / name).is_file()), "")
     if not file:
         return
-    text = (folder / file).read_text(errors="replace")
+    text = read_text(folder / file)
     build = found.spec.build
     if build.containerfile and (folder / build.containerfile).is_file():
-        parsed = containerfile.parse((folder / build.containerfile).read_text(errors="replace"))
+        parsed = containerfile.parse(read_text(folder / build.containerfile))
         for name in build.args:
             if name not in parsed.declared:
                 yield UNDECLARED.at(file, _line_of(name, text), name=name, where=build.containerfile)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dtkpipe.source.tree import read_text
+
 FILES = ("Kbuild", "Makefile", "GNUmakefile", "makefile")
 """Kbuild itself prefers Kbuild over Makefile: Documentation/kbuild/makefiles.rst."""
 
@@ -17,6 +19,9 @@ KERNEL_FOLDER_NAMES = ("KDIR", "KERNELDIR", "KERNEL_DIR", "KERNEL_PATH", "KERNEL
                        "KERNELPATH", "SYSSRC", "KERNEL_BUILD_DIR")  # fmt: skip
 """What authors call the kernel's release and its build folder."""
 
+_LONGEST = 16 * 1024
+"""Characters of a variable's value that are still looked at."""
+_DEEPEST = 10
 _ASSIGNMENT = re.compile(
     r"^(?:override\s+|export\s+)?(?P<name>[A-Za-z0-9_.$(){}-]+)\s*(?P<op>\?=|\+=|::?=|=)\s*(?P<value>.*)$"
 )
@@ -115,7 +120,7 @@ def read(path: Path) -> Makefile:
     objects: list[str] = []
     rules: list[Rule] = []
     words: set[str] = set()
-    for _, line in lines(path.read_text(errors="replace")):
+    for _, line in lines(read_text(path)):
         words.update(_REFERENCE.findall(line))
         if line.startswith("\t"):
             if rules:
@@ -128,9 +133,9 @@ def read(path: Path) -> Makefile:
             if re.fullmatch(r"obj-(?:m|\$[({]CONFIG_[A-Z0-9_]+[)}])", name):
                 objects += _expand(value, variables).split()
             elif found["op"] == "+=":
-                variables[name] = f"{variables.get(name, '')} {value}".strip()
+                variables[name] = f"{variables.get(name, '')} {value}".strip()[:_LONGEST]
             elif found["op"] != "?=" or name not in variables:
-                variables[name] = value
+                variables[name] = value[:_LONGEST]
         elif found := _RULE.match(plain):
             targets = tuple(_expand(found["targets"], variables).split())
             first = (found["first"].strip(),) if found["first"] else ()
@@ -147,17 +152,20 @@ def read(path: Path) -> Makefile:
     )
 
 
-def _expand(text: str, variables: Mapping[str, str], depth: int = 0) -> str:
-    if depth > 5:
-        return text
-    return _REFERENCE.sub(
-        lambda found: (
-            _expand(variables[found[1]], variables, depth + 1)
-            if found[1] in variables and "$(shell" not in variables[found[1]]
-            else found[0]
-        ),
-        text,
-    )
+def _expand(text: str, variables: Mapping[str, str]) -> str:
+    """Put in the variables whose values are plain text; a reference that is not stays as it is."""
+    known: dict[str, str] = {}
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in known:
+            known[name] = found[0]  # until it is known: a variable may refer to itself
+            if name in variables and "$(shell" not in variables[name]:
+                expanded = _REFERENCE.sub(value, variables[name])
+                known[name] = expanded if len(expanded) <= _LONGEST else found[0]
+        return known[name]
+
+    return _REFERENCE.sub(value, text)
 
 
 def find(folder: Path) -> Makefile | None:
@@ -166,15 +174,16 @@ def find(folder: Path) -> Makefile | None:
     return next((one for one in found if one.objects or not one.complete), found[-1] if found else None)
 
 
-def modules(folder: Path) -> tuple[str, ...] | None:
+def modules(folder: Path, depth: int = 0) -> tuple[str, ...] | None:
     """Return the modules (`foo`, `sub/bar`) that the Kbuild files below `folder` declare; None if only make knows."""
     makefile = find(folder)
-    if not makefile or not makefile.complete:
+    if not makefile or not makefile.complete or depth > _DEEPEST:
         return None
     result: list[str] = []
     for one in makefile.objects:
         if one.endswith("/"):
-            inner = modules(folder / one) if (folder / one).is_dir() else None
+            outside = one.startswith("/") or ".." in one.split("/")
+            inner = modules(folder / one, depth + 1) if not outside and (folder / one).is_dir() else None
             if inner is None:
                 return None
             result += [f"{one}{name}" for name in inner]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dtkpipe.errors import DtkpipeError, InvalidError
 from dtkpipe.source import containerfile, dkms, kbuild
+from dtkpipe.source.tree import read_text
 from dtkpipe.values.module import BuildSpec, Module, ModuleSpec, module_name
 
 SPEC_NAMES = ("dtkpipe.yaml", "dtkpipe.yml")
@@ -69,7 +70,7 @@ def _given(folder: Path, text: str) -> ModuleSpec | None:
         return ModuleSpec.from_text(text, where="--spec")
     for name in SPEC_NAMES:
         if (folder / name).is_file():
-            return ModuleSpec.from_text((folder / name).read_text(errors="replace"), where=name)
+            return ModuleSpec.from_text(read_text(folder / name), where=name)
     return None
 
 

@@ -17,6 +17,8 @@ from dtkpipe.errors import InvalidError, NotFoundError
 
 MAX_BYTES = 1024**3
 MAX_FILES = 100_000
+MAX_TEXT = 1024 * 1024
+"""Bytes of a file that is read as text: makefiles, dkms.conf and the like."""
 _SKIPPED = (".git", ".hg", ".svn")
 _KINDS = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a device", stat.S_IFCHR: "a device"}
 
@@ -61,6 +63,13 @@ class Budget:
         if self._files > MAX_FILES:
             raise InvalidError(f"the source has more than {MAX_FILES} files")
         return entry
+
+
+def read_text(path: Path) -> str:
+    """Return a recipe file's text. Raises InvalidError for one that is larger than any that people write."""
+    if path.stat().st_size > MAX_TEXT:
+        raise InvalidError(f"{path.name} is larger than {MAX_TEXT // 1024} KiB")
+    return path.read_text(errors="replace")
 
 
 def shown(text: str) -> str:

@@ -17,6 +17,7 @@ from dtkpipe.source.diagnosis import first_cause, hint
 from dtkpipe.source.fetch import Fetched
 from dtkpipe.source.recipe import Target
 from dtkpipe.source.recognise import Recognised
+from dtkpipe.source.tree import read_text
 from dtkpipe.steps.contract import Room
 from dtkpipe.toolkits.base import driver_base
 from dtkpipe.toolkits.distribution import distributions
@@ -91,7 +92,7 @@ class Builder:
     def _from_containerfile(self) -> Image:
         folder = self.fetched.folder
         file = folder / self.found.spec.build.containerfile
-        parsed = containerfile.parse(file.read_text(errors="replace"))
+        parsed = containerfile.parse(read_text(file))
         if not parsed.stages:
             raise InvalidError(f"{file.name} has no FROM")
         spec = self.found.spec

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtkpipe.errors import InvalidError
-from dtkpipe.source import containerfile, dkms, kbuild
+from dtkpipe.source import containerfile, dkms, hazards, kbuild
 from dtkpipe.source.recognise import recognise
 
 SOURCES = Path(__file__).parents[1] / "fixtures" / "sources"
@@ -191,3 +194,45 @@ def test_comments_and_continued_lines_in_a_containerfile():
     parsed = containerfile.parse("# FROM no\nFROM --platform=linux/amd64 a \\\n  # inside\n  AS b\nRUN x && \\\n y\n")
     assert parsed.stages[0].name == "b"
     assert [(one.line, one.word, one.rest) for one in parsed.instructions][1] == (5, "RUN", "x && y")
+
+
+def test_makefiles_that_lead_in_circles_or_out_of_the_source(tmp_path: Path):
+    (tmp_path / "loop").symlink_to(".")
+    for text in (
+        "obj-m := ./\n",
+        "obj-m := loop/\n",
+        "obj-m := ../\n",
+        "obj-m := /etc/\n",
+        "A = $(A)\nobj-m := $(A)\n",
+    ):
+        write(tmp_path, Makefile=text)
+        assert kbuild.modules(tmp_path) is None
+
+
+def test_values_that_grow_without_end_are_not_followed(tmp_path: Path):
+    doubling = "".join(f"V{n + 1} = $(V{n})$(V{n})\n" for n in range(60))
+    write(tmp_path, Makefile=f"V0 = {'x' * 1000}\n{doubling}obj-m := $(V60)\n")
+    assert kbuild.modules(tmp_path) is None
+
+
+def test_a_recipe_of_a_gigabyte_is_refused(tmp_path: Path):
+    with (tmp_path / "dkms.conf").open("wb") as file:
+        file.truncate(1024**3)
+    with pytest.raises(InvalidError, match=r"dkms.conf is larger than 1024 KiB"):
+        recognise(tmp_path, "x")
+
+
+_SHELL = st.text(alphabet="ab=$(){}[]\"'`\\ \n#;&|:0.*+/-", max_size=200)
+
+
+@given(_SHELL)
+def test_no_text_breaks_the_readers(text: str):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("dkms.conf", "Makefile", "Containerfile"):
+            (folder / file).write_text(f"PACKAGE_NAME=x\n{text}")
+        dkms.read(folder / "dkms.conf")
+        kbuild.modules(folder)
+        containerfile.parse(text).final_base({})
+        found = recognise(folder, "x")
+        assert hazards.find(folder, found) is not None
