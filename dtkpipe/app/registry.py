@@ -26,7 +26,7 @@ from dtkpipe.tools import process
 
 HOST = "127.0.0.1"
 PORT = 5077
-"""Stable, so that the references of published images stay valid from run to run."""
+"""The port of the first choice."""
 _START = 20.0
 _STOP = 10.0
 _ANSWER = 5.0
@@ -43,7 +43,7 @@ http: {{addr: "{host}:{port}"}}
 
 @contextmanager
 def loopback_registry(cache: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """Have the registry up during the block; gives its host, `127.0.0.1:5077` unless another program has that port.
+    """Have the registry up during the block; gives its host: `127.0.0.1:5077`, or another port that it keeps then.
 
     Raises ToolMissingError where docker-registry is not installed, UnsupportedError where it does not start.
     """
@@ -104,9 +104,7 @@ class _Registry:
         removed = storage.repair(self.storage, self.folder / "blobs.json")
         if removed:
             self.say(f"the cache's registry was damaged: removed {len(removed)} entries, they are made again")
-        port = PORT if _is_free(PORT) else _free_port()
-        if port != PORT:
-            self.say(f"port {PORT} is taken by another program: the registry is on {HOST}:{port} this time")
+        port = self._port()
         self.config.write_text(_CONFIG.format(storage=json.dumps(str(self.storage)), host=HOST, port=port))
         # Every REGISTRY_* variable would change its configuration, and REGISTRY_AUTH_FILE is one of the user's.
         unset = [f"--unset={name}" for name in os.environ if name.startswith("REGISTRY_")]
@@ -124,6 +122,19 @@ class _Registry:
                 raise UnsupportedError("the registry on loopback does not start", *lines[-3:], f"log: {log}")
             time.sleep(0.01)  # there is no event for "listens now"
         server.returncode = 0  # it outlives us: keeps Popen from warning about that
+        return port
+
+    def _port(self) -> int:
+        """Choose the port: that of the last time, so that the references of its images stay valid, else ours."""
+        kept = self.folder / "port"
+        with suppress(OSError, ValueError):
+            if _is_free(last := int(kept.read_text())):
+                return last
+        port = PORT
+        if not _is_free(PORT):
+            port = _free_port()
+            self.say(f"port {PORT} is taken by another program: the registry is on {HOST}:{port}")
+        kept.write_text(str(port))
         return port
 
     def stop(self) -> None:

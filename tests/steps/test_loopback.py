@@ -163,6 +163,8 @@ def test_another_port_is_taken_when_ours_is_in_use(tmp_path: Path) -> None:
             assert host != f"127.0.0.1:{PORT}"
             assert exists(push(host, "x", b"y"))
     assert f"port {PORT} is taken by another program" in said[0]
+    with loopback_registry(tmp_path, print) as again:
+        assert again == host  # what was published stays where it was
 
 
 def test_the_users_own_registry_variables_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
