@@ -64,6 +64,7 @@ class Transport:
         self.access = access
         self.patience = patience or Patience()
         self._pools: dict[tuple[bool, str], urllib3.PoolManager] = {}
+        self._proxies: dict[tuple[str, str | None], str] = {}
         self._bases: dict[str, str] = {}
         self._tokens: dict[tuple[str, str], str] = {}
 
@@ -217,11 +218,15 @@ class Transport:
         """Return the pool for a URL. Only the registry that was asked for may be spoken to with any certificate."""
         parts = urlsplit(url)
         verified = not (self.access.is_insecure(registry) and self.access.is_insecure(parts.netloc))
-        proxy = ""
-        if not urllib.request.proxy_bypass(parts.hostname or ""):
-            proxy = urllib.request.getproxies().get(parts.scheme, "")
+        proxy = self._proxies.get((parts.scheme, parts.hostname))
+        if proxy is None:
+            proxy = ""
+            if not urllib.request.proxy_bypass(parts.hostname or ""):
+                proxy = urllib.request.getproxies().get(parts.scheme, "")
+            self._proxies[parts.scheme, parts.hostname] = proxy
         if (verified, proxy) not in self._pools:
-            context = ssl.create_default_context()
+            # Reading the system's authorities takes longer than a request: not where nobody is verified.
+            context = ssl.create_default_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             # Authorities of private registries are often sloppy, and the clients that our users know take them.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
             if self.access.ca:
