@@ -107,10 +107,25 @@ def _parameter(choice: Choice) -> inspect.Parameter:
         help=choice.help,
         rich_help_panel=_PANEL,
         show_default=False,
+        autocompletion=_releases if choice.flag == "--release" else None,
     )
     return inspect.Parameter(
         choice.keyword, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
+
+
+def _releases(incomplete: str) -> list[str]:
+    """Complete the name of a release from the files of the catalogue: quick, and without network."""
+    from dtkpipe.resources import shipped
+
+    folders = (shipped("catalog/toolkits"), shipped("catalog/releases"))
+    known = (
+        file.stem
+        for folder in folders
+        for file in sorted(folder.glob("*.yaml"))
+        if "-" in file.stem or "." in file.stem
+    )
+    return [name for name in known if name.startswith(incomplete)]
 
 
 _PARAM = inspect.Parameter(

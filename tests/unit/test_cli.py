@@ -195,6 +195,12 @@ def test_runs_complete_from_their_folders(cli: Cli) -> None:
     assert said.out.split() == ["@latest", "hello-1"]
 
 
+def test_releases_complete_from_the_catalogue(cli: Cli) -> None:
+    more = {"_DTKPIPE_COMPLETE": "complete_bash", "COMP_WORDS": "dtkpipe submit --release deb", "COMP_CWORD": "3"}
+    assert cli(env=more).out.split() == ["debian-12", "debian-13"]
+    assert "4.14" in cli(env=more | {"COMP_WORDS": "dtkpipe submit --release 4."}).out.split()
+
+
 def test_the_program_runs_as_a_script_and_as_a_module(cli: Cli) -> None:
     script = Path(sys.executable).with_name("dtkpipe")
     done = subprocess.run([script, "version"], capture_output=True, text=True, env=cli.environ())
