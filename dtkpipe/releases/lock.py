@@ -7,7 +7,6 @@ refresh shows in a diff as the lines that it added, and an error can name the li
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -144,6 +143,8 @@ def parse(data: bytes, path: Path, line: tuple[int, int]) -> list[Row]:
 
 def write(path: Path, text: str) -> None:
     """Write a file as a whole or not at all."""
+    import tempfile
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
         file.write(text)

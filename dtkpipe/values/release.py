@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,8 @@ def parse_release(text: str, distributions: Sequence[str]) -> DistributionReleas
     try:
         return Wanted.parse(text)
     except NotFoundError as error:
+        import difflib
+
         near = difflib.get_close_matches(text.lower(), distributions, n=1, cutoff=0.5)
         raise NotFoundError(
             f"there is no release `{text[:96]}`",

@@ -5,7 +5,6 @@ Order: semver.org section 11, which is what the update graph uses. `0.nightly-..
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -124,6 +123,8 @@ class Wanted:
             if stripped and not _BOUND.sub("", stripped).strip(" ,"):
                 found_bounds = tuple(Bound(one["sign"], _at(one["at"])) for one in _BOUND.finditer(stripped))
                 return cls(stripped, bounds=found_bounds)
+        import difflib
+
         word = re.split(r"[^a-z]", stripped.lower()[:_LIMIT], maxsplit=1)[0]
         near = difflib.get_close_matches(
             word, ["latest", "stable-4.16", "fast-4.16", "candidate-4.16"], n=1, cutoff=0.5
