@@ -227,9 +227,8 @@ def _alive(params: Mapping[str, str], environ: Mapping[str, str], auth_file: Pat
         own = {**environ, **({"REGISTRY_AUTH_FILE": str(auth_file)} if auth_file else {})}
         hosts = json.loads(params.get("insecure-registries") or "[]")
         try:
-            return Registry(access_from(hosts, params.get("registry-ca", ""), own)).exists(
-                ImageRef.parse(url).at(digest)
-            )
+            access = access_from(hosts, params.get("registry-ca", ""), own, params.get("registry-mirrors", ""))
+            return Registry(access).exists(ImageRef.parse(url).at(digest))
         except (UnreachableError, InvalidError):
             return False  # the task that needs it says so better
 

@@ -53,12 +53,11 @@ def run(args: Args, room: Room) -> Results:
     from dtkpipe.proof.prove import Prover
     from dtkpipe.proof.verdict import CODES, pack_evidence
     from dtkpipe.tools.x509 import Certificate
-    from dtkpipe.values.access import access_from
     from dtkpipe.values.kernel import Kernel
 
     if args.time_limit < _LEAST:
         raise UsageError(f"--time-limit is {args.time_limit} s: no kernel boots in less than {_LEAST} s")
-    registry = Registry(access_from(args.insecure_registries, args.registry_ca, room.environ))
+    registry = Registry(args.access(room.environ))
     certificate = Certificate.from_base64(args.sign_cert) if args.sign_cert else None
     release = Kernel.parse(args.kernel).release if args.kernel else ""
     image = args.image if args.image.digest else args.image.at(registry.digest(args.image))

@@ -32,6 +32,7 @@ class Order:
     insecure: str
     """Hosts, as a JSON list: the form of the parameter."""
     ca: str
+    mirrors: str
 
     def to_json(self) -> str:
         """Write the order."""
@@ -46,7 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         order = Order(**json.loads(Path(argv[0]).read_text()))
-        buildah = Buildah(Path(order.storage), access_from(json.loads(order.insecure), order.ca, os.environ))
+        access = access_from(json.loads(order.insecure), order.ca, os.environ, order.mirrors)
+        buildah = Buildah(Path(order.storage), access)
         image = buildah.pull(ImageRef.parse(order.image))
         return buildah.run_in(
             image, order.argv, env=order.env, workdir=WORKSPACE, log=Path(argv[1]),

@@ -76,7 +76,7 @@ class Launcher:
         order = container.Order(
             image=DEFAULTS.get(task.program.image, task.program.image), argv=command.argv, env=dict(command.env),
             mounts=mounts, storage=str(self.cache / "containers"), ca=values.params.get("registry-ca", ""),
-            insecure=values.params.get("insecure-registries", "[]"),
+            insecure=values.params.get("insecure-registries", "[]"), mirrors=values.params.get("registry-mirrors", ""),
         )  # fmt: skip
         file = place.path / "container.json"
         file.write_text(order.to_json())
