@@ -160,7 +160,7 @@ def test_each_module_ends_in_its_code(
 def test_a_module_that_never_ends_is_ended(
     run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes], module: str, code: str
 ) -> None:
-    answer = run_verify(push_modules({module: modules[module]}), time_limit=20)
+    answer = run_verify(push_modules({module: modules[module]}), time_limit=40)
     assert answer.document["code"] == code
     assert (answer.work / "evidence/console.log").stat().st_size < 1 << 20
 
