@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import resource
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,7 @@ class Buildah:
         with self._settings() as (registries, connection), tempfile.TemporaryDirectory() as folder:
             iid = Path(folder) / "iid"
             argv: list[str | Path] = ["build", "--isolation=chroot", "--format=oci", f"--timestamp={timestamp}"]
-            argv += ["--force-rm", "--layers=false", "--identity-label=false", f"--iidfile={iid}"]
+            argv += ["--force-rm", "--layers=false", "--identity-label=false", f"--iidfile={iid}", *_limits()]
             argv += [f"--build-arg={name}={value}" for name, value in (args or {}).items()]
             argv += [f"--label={name}={value}" for name, value in (labels or {}).items()]
             argv += [f"--target={target}"] if target else []
@@ -101,7 +102,7 @@ class Buildah:
         log: Path | None = None,
     ) -> int:
         """Run `argv` in a container of `image` (an id or a name in the storage); return its exit code."""
-        container = self._run(["from", "--pull=never", image]).output.strip()
+        container = self._run(["from", "--pull=never", *_limits(), image]).output.strip()
         try:
             command = ["run", "--isolation=chroot"]
             command += [f"--env={name}={value}" for name, value in (env or {}).items()]
@@ -178,6 +179,17 @@ def _network(allowed: bool) -> list[str | Path]:
     if allowed:
         return []
     return ["unshare", "--net"] if may_mount() else ["buildah", "unshare", "unshare", "--net"]
+
+
+def _limits() -> list[str | Path]:
+    """Return the flags that keep the limits that we have: newer buildahs raise two of them, which not every root may.
+
+    buildah itself lowers its number of processes to pid_max.
+    """
+    files, processes = resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_NPROC)
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    soft, hard = (most if limit == resource.RLIM_INFINITY else min(limit, most) for limit in processes)
+    return [f"--ulimit=nofile={files[0]}:{files[1]}", f"--ulimit=nproc={soft}:{hard}"]
 
 
 def _registries(access: RegistryAccess) -> str:
