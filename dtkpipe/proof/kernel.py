@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,22 @@ class KernelFiles:
                 before = before[: before.index("post:")] if "post:" in before else before
                 table[module_name(name)] = tuple(module_name(word) for word in before)
         return table
+
+    @property
+    def has_aliases(self) -> bool:
+        """Tell whether the index of aliases is there."""
+        return f"{MODULES}/modules.alias" in self.sums
+
+    @cached_property
+    def _aliases(self) -> tuple[tuple[str, str], ...]:
+        lines = (line.split() for line in self._lines("modules.alias"))
+        return tuple((words[1].replace("-", "_"), words[2]) for words in lines if len(words) == 3)
+
+    def known_as(self, name: str) -> tuple[str, ...]:
+        """Return the in-tree modules that `name` stands for: the one of that name, else those with it as an alias."""
+        if name in self.in_tree:
+            return (name,)
+        return tuple(module_name(module) for alias, module in self._aliases if fnmatchcase(name, alias))
 
     @cached_property
     def in_tree(self) -> Mapping[str, str]:

@@ -42,6 +42,7 @@ ARTIFACT = "application/vnd.dtkpipe.kernel.v1"
 _KERNEL, _TOOLKIT = "dtkpipe.kernel", "dtkpipe.toolkit"
 _ARCHIVE = "kernel.tar.zst"
 _DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_INDEXES = ("modules.dep", "modules.alias", "modules.builtin", "modules.order", "modules.softdep")
 _NOT_MODULES = ("build/", "source/", "vdso/", "weak-updates/")
 
 
@@ -52,15 +53,18 @@ def obtain(
     digest = toolkit.digest or registry.digest(toolkit)
     release = kernel or _only_kernel(cache, digest)
     if release and (found := _cached(cache, digest, release)):
-        return found
+        if found.has_aliases:
+            return found
+        _drop(found.folder)
     if kernel_image:
         try:
             stored = from_artifact(registry, kernel_image, cache)
         except NotFoundError:
             pass
         else:
-            if stored.toolkit == digest and kernel in ("", stored.kernel.release):
+            if stored.toolkit == digest and kernel in ("", stored.kernel.release) and stored.has_aliases:
                 return stored
+            _drop(_folder(cache, digest, stored.kernel.release))
     return _from_toolkit(registry, toolkit, digest, cache, kernel)
 
 
@@ -245,7 +249,7 @@ def collect(files: ImageFiles, release: str, toolkit: str, into: Path) -> None:
         if path.removeprefix("usr/").startswith(f"{tree}/") and _is_part(relative):
             (base / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(file, base / relative)
-    if not (base / "modules.dep").is_file():
+    if not all((base / name).is_file() for name in ("modules.dep", "modules.alias")):
         run(["depmod", "-b", into / MODULES, release])
     base.rename(into / "tree")
     shutil.rmtree(into / MODULES)
@@ -254,7 +258,7 @@ def collect(files: ImageFiles, release: str, toolkit: str, into: Path) -> None:
 
 
 def _is_part(path: str) -> bool:
-    return is_module_file(path) or path in ("modules.dep", "modules.builtin", "modules.order", "modules.softdep")
+    return is_module_file(path) or path in _INDEXES
 
 
 def _plain(symvers: Path) -> bytes:

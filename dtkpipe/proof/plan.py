@@ -134,16 +134,19 @@ class _Planner:
         for name in (*module.softdeps, *module.depends):
             if name in ours or name in self._kernel.builtin:
                 continue
-            path = self._kernel.in_tree.get(name)
-            if path is None:
-                if name in module.depends:
-                    self._notes.append(f"{module.name} depends on {name}, which is nowhere")
-                continue
             hard = name in module.depends
-            for needed in self._closure(path):
-                if self._name(needed) in ours:
-                    continue
-                yield self._in_tree_step(NEED if hard and needed in self._hard(path) else TRY, needed, module.name)
+            paths = self._paths(name)
+            if hard and not paths:
+                self._notes.append(f"{module.name} depends on {name}, which is nowhere")
+            for path in paths:
+                for needed in self._closure(path):
+                    if self._name(needed) not in ours:
+                        do = NEED if hard and needed in self._hard(path) else TRY
+                        yield self._in_tree_step(do, needed, module.name)
+
+    def _paths(self, name: str) -> tuple[str, ...]:
+        """Return the in-tree modules that a name stands for; in a soft dependency it may be an alias."""
+        return tuple(self._kernel.in_tree[one] for one in self._kernel.known_as(name) if one in self._kernel.in_tree)
 
     def _closure(self, path: str) -> tuple[str, ...]:
         """Return an in-tree module's path after those of all that it needs or wishes for, softly or not."""
@@ -152,8 +155,8 @@ class _Planner:
         def visit(one: str) -> None:
             if one in found:
                 return
-            soft = (self._kernel.in_tree.get(name) for name in self._kernel.softdeps.get(self._name(one), ()))
-            for needed in (*filter(None, soft), *self._kernel.dependencies.get(one, ())):
+            soft = [path for name in self._kernel.softdeps.get(self._name(one), ()) for path in self._paths(name)]
+            for needed in (*soft, *self._kernel.dependencies.get(one, ())):
                 if needed != one and needed not in above:
                     above.add(needed)
                     visit(needed)

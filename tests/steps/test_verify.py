@@ -98,10 +98,13 @@ def test_a_good_module_is_proven(run_verify: Verify, push_modules: PushModules, 
 def test_modules_that_need_each_other_load_in_their_order(
     run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
 ) -> None:
-    answer = run_verify(push_modules({name: modules[name] for name in ("consumer", "in_tree_user", "provider")}))
+    answer = run_verify(
+        push_modules({name: modules[name] for name in ("consumer", "crc_user", "in_tree_user", "provider")})
+    )
     assert answer.results.verdict == "proven"
     assert answer.boot["order"].index("provider") < answer.boot["order"].index("consumer")
-    assert "udp_tunnel" in answer.boot["inTree"]
+    assert {"udp_tunnel", "libcrc32c"} <= set(answer.boot["inTree"])
+    assert any(name.startswith("crc32c_") for name in answer.boot["inTree"])
 
 
 def test_firmware_and_a_module_of_the_kernels_own_to_remove(
