@@ -58,15 +58,11 @@ def resolve(
     say: Say,
 ) -> Answer:
     """Answer a request. Raises UsageError, NotFoundError, InvalidError, and what registries and the graph raise."""
-    given = [name for name in _QUESTIONS if getattr(request, name)]
-    if len(given) != 1:
-        flags = [f"--{name.replace('_', '-')}" for name in given or _QUESTIONS]
-        raise UsageError(
-            f"{', '.join(flags)} ask for different things" if given else "nothing says what to resolve",
-            hint=f"give one of {', '.join(flags)}",
-        )
+    _check(request)
     kernel = Kernel.parse(request.kernel) if request.kernel else None
     arch = Arch.parse(request.arch) if request.arch else (kernel and kernel.arch) or Arch.host()
+    if kernel and kernel.arch not in (None, arch):
+        raise UsageError(f"kernel {kernel} is not of architecture {arch}")
     choice = Choice(
         arch=arch, variant=request.variant or "std", stream=request.stream, via=request.via,
         allow_mismatch=request.allow_mismatch,
@@ -89,11 +85,40 @@ def resolve(
         return resolver.toolkit(ImageRef.parse(request.toolkit), choice)
     release = parse_release(request.release, distribution_names())
     if isinstance(release, DistributionRelease):
+        if request.stream or request.via or request.allow_mismatch:
+            raise UsageError("--stream, --via and --allow-kernel-mismatch are about OpenShift", f"asked: {release}")
         return _distribution(release, choice, environ, say)
     return resolver.release(release, choice)
 
 
-_QUESTIONS = ("release", "release_image", "toolkit", "kernel", "from_cluster", "node")
+_OPTIONS = ("arch", "variant", "stream", "via", "allow_mismatch", "kubeconfig", "context")
+_QUESTIONS = {
+    "release": ("arch", "variant", "stream", "via", "allow_mismatch"),
+    "release_image": ("arch", "variant", "stream", "allow_mismatch"),
+    "toolkit": ("arch", "variant"),
+    "kernel": ("arch", "via", "allow_mismatch"),
+    "from_cluster": ("arch", "variant", "stream", "kubeconfig", "context"),
+    "node": ("allow_mismatch", "kubeconfig", "context"),
+}
+"""What can be asked, and which options say more of it."""
+
+
+def _check(request: Request) -> None:
+    """Raise UsageError unless there is one question, and every option belongs to it."""
+    given = [name for name in _QUESTIONS if getattr(request, name)]
+    if len(given) != 1:
+        flags = [_flag(name) for name in given or _QUESTIONS]
+        raise UsageError(
+            f"{', '.join(flags)} ask for different things" if given else "nothing says what to resolve",
+            hint=f"give one of {', '.join(flags)}",
+        )
+    if idle := [name for name in _OPTIONS if getattr(request, name) and name not in _QUESTIONS[given[0]]]:
+        taken = ", ".join(map(_flag, _QUESTIONS[given[0]]))
+        raise UsageError(f"{_flag(idle[0])} has no meaning beside {_flag(given[0])}", f"options that have: {taken}")
+
+
+def _flag(name: str) -> str:
+    return "--allow-kernel-mismatch" if name == "allow_mismatch" else f"--{name.replace('_', '-')}"
 
 
 def _cluster(request: Request, resolver: Resolver, choice: Choice) -> Answer:

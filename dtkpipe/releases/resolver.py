@@ -63,7 +63,7 @@ class Resolver:
         if row and row.withdrawn:
             near = ", ".join(map(str, nearest(version, self.lock.versions(version.line), 2)))
             how = (*how, f"OpenShift {version} was withdrawn ({row.withdrawn}); nearest that stand: {near or 'none'}")
-        if row and row.toolkit and choice.via != PAYLOAD and (row.kernels.get(choice.variant) or choice.via == LOCK):
+        if row and row.toolkit and choice.via != PAYLOAD and (_knows(row, choice.variant) or choice.via == LOCK):
             return self._locked(row, rows, choice, how)
         if choice.via == LOCK:
             raise self._unknown(version, choice, row)
@@ -82,14 +82,15 @@ class Resolver:
 
     def kernel(self, kernel: Kernel, choice: Choice) -> Answer:
         """Find a release whose toolkit is for a kernel. Raises NotFoundError with the nearest kernels."""
-        rows = self.lock.with_kernel(kernel)
+        told = Kernel(kernel.release.removesuffix("+64k"))  # no row has those with 64k pages: they are derived
+        rows = self.lock.with_kernel(told)
         if not rows:
             near = ", ".join(self.lock.kernels_near(kernel))
             raise NotFoundError(
                 f"no release is known to have kernel {kernel}", f"nearest in the lock: {near or 'none'}",
                 hint="name its release with --release, or its toolkit with --toolkit IMAGE",
             )  # fmt: skip
-        best = max(rows, key=lambda row: (bool(row.toolkit), row.order))
+        best = max(rows, key=lambda row: (not row.withdrawn, bool(row.toolkit), row.order))
         words = f"kernel {kernel} is that of OpenShift {', '.join(dict.fromkeys(str(row.version) for row in rows))}"
         asked = replace(choice, arch=best.arch, variant=kernel.variant, stream=best.stream)
         answer = self.release(Wanted(str(best.version), exact=best.version), asked)
@@ -132,9 +133,12 @@ class Resolver:
         return version, (f"{wanted} is {version}: the newest such {kind} that the lock knows",)
 
     def _locked(self, row: Row, rows: list[Row], choice: Choice, how: tuple[str, ...]) -> Answer:
-        kernel, derived = choose_kernel(row.kernels, choice.variant, choice.arch, row.name)
         streams = tuple(one.stream for one in rows)
-        answer = _answer(_stream(row), row, streams, choice, (*how, _from_lock(row), *_some(derived)))
+        answer = _answer(_stream(row), row, streams, choice, (*how, _from_lock(row)))
+        if not row.kernels:
+            return replace(answer, missing=NotFoundError(f"the lock does not know the kernel of {row.name}"))
+        kernel, derived = choose_kernel(row.kernels, choice.variant, choice.arch, row.name)
+        answer = replace(answer, how=(*answer.how, *_some(derived)))
         standard = row.kernels.get("std")
         system = row.os_kernel or (standard if row.complete else None)
         return self._gated(replace(answer, kernel=kernel, kernels=row.kernels, os_kernel=system), choice)
@@ -268,6 +272,10 @@ def _of_stream(rows: list[Row], asked: str, version: Version) -> Row | None:
         return None
     name = choose_stream(tuple(row.stream for row in rows), asked, version.major, str(version))
     return next(row for row in rows if row.stream == name)
+
+
+def _knows(row: Row, variant: str) -> bool:
+    return variant in row.kernels or (variant == "64k" and "std" in row.kernels)
 
 
 def _stream(row: Row) -> Stream:
