@@ -39,10 +39,12 @@ class Selection:
         """Tell whether a row is selected."""
         return row.arch in self.arches and self.wanted.covers(row.version)
 
-    def lines(self, known: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return the minor versions to ask for: those that are known and selected, or the one that was named."""
-        found = [line for line in known if self.wanted.may_be_in(line)]
-        return found or ([self.wanted.line] if self.wanted.line else [])
+    def lines(self, known: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return the minor versions to ask for: known ones, what may come after them, and the one that was named."""
+        newest = max(known, default=(4, 15))
+        ahead = [(newest[0], newest[1] + 1), (newest[0] + 1, 0)]
+        named = [self.wanted.line] if self.wanted.line else []
+        return sorted({line for line in (*known, *ahead, *named) if self.wanted.may_be_in(line)})
 
 
 def selected(lock: Lock, selection: Selection) -> list[Row]:

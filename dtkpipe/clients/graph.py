@@ -24,6 +24,7 @@ from dtkpipe.values.version import Version
 PUBLIC = "https://api.openshift.com/api/upgrades_info/v1/graph"
 _ACCEPT = "application/vnd.redhat.cincinnati.v1+json, application/json"
 _LIMIT = 64 * 2**20
+_HINT = "--graph URL asks another update graph; dtkpipe catalog list shows what is known without one"
 _CHANNELS = "io.openshift.upgrades.graph.release.channels"
 
 
@@ -60,7 +61,10 @@ def read(access: RegistryAccess, channel: str, arch: Arch, url: str = PUBLIC) ->
         )
     asked = f"read channel {channel} of the update graph"
     query = urlencode({"channel": channel, "arch": arch.oci})
-    answer = Transport(access).get(f"{url}?{query}", asked, {"Accept": _ACCEPT})
+    try:
+        answer = Transport(access).get(f"{url}?{query}", asked, {"Accept": _ACCEPT})
+    except UnreachableError as error:
+        raise UnreachableError(error.what, *error.details, hint=_HINT) from error
     try:
         body = answer.read(_LIMIT + 1, decode_content=True)
     except HTTPError as error:

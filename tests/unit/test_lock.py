@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtkpipe.app.catalog import by_kernel, difference, spans
+from dtkpipe.app.catalog import Selection, by_kernel, difference, spans
 from dtkpipe.errors import InvalidError
 from dtkpipe.releases.lock import Lock, parse, render
 from dtkpipe.releases.row import VARIANTS, ConflictError, Row
@@ -90,6 +90,20 @@ def test_the_picture_is_fresh() -> None:
 def test_spans() -> None:
     versions = ["4.15.0", "4.14.9", "4.14.7", "4.14.8", "4.16.0-rc.1", "4.16.0", "4.14.8"]
     assert spans([Version.parse(text) for text in versions]) == "4.14.7-9, 4.15.0, 4.16.0-rc.1, 4.16.0"
+
+
+@pytest.mark.parametrize(
+    ("minor", "lines"),
+    [
+        ("", [(4, 16), (4, 17), (4, 18), (5, 0)]),
+        ("4.16", [(4, 16)]),
+        ("4.17..5.0", [(4, 17), (4, 18), (5, 0)]),
+        ("4.9", [(4, 9)]),
+        (">=4.17.3 <4.18", [(4, 17)]),
+    ],
+)  # fmt: skip
+def test_new_minor_versions_are_asked_for(minor: str, lines: list[tuple[int, int]]) -> None:
+    assert Selection.parse(minor, "all").lines([(4, 16), (4, 17)]) == lines
 
 
 # Rows
