@@ -12,8 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from dtkpipe.clients.registry import Registry
-from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError
-from dtkpipe.releases.images import Stream, release_image
+from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
+from dtkpipe.releases.images import CONTENT, Stream, release_image
 from dtkpipe.releases.inspect import os_kernel, toolkit_kernels
 from dtkpipe.releases.lock import Lock
 from dtkpipe.releases.payload import Payload, read
@@ -68,6 +68,12 @@ class Reader:
         """Return what registries tell of a release, a row for each stream. Raises what they raise."""
         image = target.image or release_image(target.version, target.arch, self._releases)
         payload = read(self._registry, image, target.arch, target.version)
+        for stream in payload.streams:
+            if stream.toolkit.name != CONTENT.name:
+                raise UnsupportedError(
+                    f"the toolkit of {target} is not in {CONTENT}", "the lock has digests of that repository only",
+                    f"it is {stream.toolkit}", hint=f"dtkpipe resolve --release-image {image}",
+                )  # fmt: skip
         return [self._row(payload, stream) for stream in payload.streams]
 
     def _row(self, payload: Payload, stream: Stream) -> Row:

@@ -121,6 +121,14 @@ def test_without_a_pull_secret_digests_are_recorded(site: Site, online: Online) 
     assert (bool(row.toolkit), row.kernels, row.complete) == (True, {}, False)
 
 
+def test_a_toolkit_of_another_repository_is_no_row(site: Site, online: Online) -> None:
+    """The lock has digests of one repository: those of OKD are in another."""
+    toolkit = site.openshift.toolkit()
+    site.openshift.release("4.40.0", {"driver-toolkit": ImageRef("quay.io", "okd/scos-content", digest=toolkit.digest)})
+    report = update(Lock(site.folder), Selection.parse("4.40", "x86_64"), online, DAY, lambda _line: None, jobs=1)
+    assert (report.added, [error.exit_code for error in report.failed.values()]) == ([], [8])
+
+
 def test_verify(site: Site, online: Online) -> None:
     _fill(site.openshift, "4.47")
     selection = Selection.parse("4.47", "x86_64")

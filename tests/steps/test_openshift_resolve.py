@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import NotFoundError, RunFailedError
-from dtkpipe.releases.images import CONTENT, RELEASES
-from dtkpipe.releases.resolver import Choice
-from dtkpipe.values.arch import AARCH64, ARCHES, X86_64
+from dtkpipe.releases.images import CONTENT, RELEASES, release_image
+from dtkpipe.releases.resolver import Choice, resolver_for
+from dtkpipe.values.arch import AARCH64, ARCHES, X86_64, Arch
 from dtkpipe.values.image import ImageRef
+from dtkpipe.values.mirrors import parse_mirrors
+from dtkpipe.values.version import Version, Wanted
+from tests.fixtures.faults import QUICK
 from tests.fixtures.images import device, layer, symlink
 from tests.fixtures.openshift import KERNEL, RHCOS, OpenShift, Site, known
 
@@ -214,3 +219,41 @@ def test_gate_without_the_label(site: Site) -> None:
     images = {"driver-toolkit": site.openshift.toolkit(), "rhel-coreos": site.openshift.system("")}
     site.openshift.release("4.16.131", images)
     assert site.ask("4.16.131").gate == "not checked"
+
+
+# Other places
+
+
+@pytest.mark.parametrize(("minor", "name"), [("4.16", "rhel9"), ("4.12", "rhel8")])
+def test_the_catalogue_of_red_hat(site: Site, minor: str, name: str) -> None:
+    shift = site.openshift
+    pushed = _pushed(shift, shift.toolkit())
+    there = ImageRef(shift.upstream, f"openshift4/driver-toolkit-{name}")
+    shift.client.copy(pushed, there, [f"v{minor}"])
+    entry = {"source": "registry.redhat.io", "mirrors": [site.proxy.host], "mirrorSourcePolicy": "NeverContactSource"}
+    mirrors = json.dumps({"kind": "ImageTagMirrorSet", "spec": {"imageTagMirrors": [entry]}})
+    access = site.proxy.access(mirrors=parse_mirrors(mirrors))
+    resolver = resolver_for(site.folder, lambda: Registry(access, QUICK))
+    answer = resolver.release(Wanted.parse(minor), Choice(arch=X86_64, via="redhat"))
+    assert (str(answer.kernel), answer.release) == (KERNEL, "")
+    assert "moves with it" in answer.how[0]
+    with pytest.raises(NotFoundError, match="minor versions"):
+        resolver.release(Wanted.parse("4.16.3"), Choice(arch=X86_64, via="redhat"))
+
+
+@pytest.mark.parametrize(
+    ("version", "arch", "image"),
+    [
+        ("4.16.3", X86_64, "quay.io/openshift-release-dev/ocp-release:4.16.3-x86_64"),
+        ("4.8.0", AARCH64, "quay.io/openshift-release-dev/ocp-release:4.8.0-aarch64"),
+        ("5.0.0-ec.6", X86_64, "quay.io/openshift-release-dev/ocp-release:5.0.0-ec.6-x86_64"),
+        ("4.21.0-0.nightly-2026-03-30-143812", X86_64,
+         "registry.ci.openshift.org/ocp/release:4.21.0-0.nightly-2026-03-30-143812"),
+        ("4.21.0-0.nightly-2026-03-30-143812", AARCH64,
+         "registry.ci.openshift.org/ocp-arm64/release-arm64:4.21.0-0.nightly-2026-03-30-143812"),
+        ("5.0.0-0.nightly-2026-03-30-143812", X86_64,
+         "registry.ci.openshift.org/ocp/release-5:5.0.0-0.nightly-2026-03-30-143812"),
+    ],
+)  # fmt: skip
+def test_where_releases_are(version: str, arch: Arch, image: str) -> None:
+    assert str(release_image(Version.parse(version), arch)) == image
