@@ -41,6 +41,8 @@ class Request:
     variant: str = ""
     stream: str = ""
     via: str = ""
+    release_repo: str = ""
+    """Repository of the images of releases, instead of the usual one."""
     allow_mismatch: bool = False
 
 
@@ -74,7 +76,8 @@ def resolve(
 
         return Registry(access())
 
-    resolver = resolver_for(folder, registry, graph)
+    repo = ImageRef.parse(request.release_repo) if request.release_repo else None
+    resolver = resolver_for(folder, registry, graph, repo)
     if kernel:
         return resolver.kernel(kernel, choice)
     if request.from_cluster or request.node:
@@ -85,18 +88,18 @@ def resolve(
         return resolver.toolkit(ImageRef.parse(request.toolkit), choice)
     release = parse_release(request.release, distribution_names())
     if isinstance(release, DistributionRelease):
-        if request.stream or request.via or request.allow_mismatch:
-            raise UsageError("--stream, --via and --allow-kernel-mismatch are about OpenShift", f"asked: {release}")
+        if idle := [name for name in ("stream", "via", "release_repo", "allow_mismatch") if getattr(request, name)]:
+            raise UsageError(f"{_flag(idle[0])} is about OpenShift", f"asked: {release}")
         return _distribution(release, choice, environ, say)
     return resolver.release(release, choice)
 
 
-_OPTIONS = ("arch", "variant", "stream", "via", "allow_mismatch", "kubeconfig", "context")
+_OPTIONS = ("arch", "variant", "stream", "via", "release_repo", "allow_mismatch", "kubeconfig", "context")
 _QUESTIONS = {
-    "release": ("arch", "variant", "stream", "via", "allow_mismatch"),
+    "release": ("arch", "variant", "stream", "via", "release_repo", "allow_mismatch"),
     "release_image": ("arch", "variant", "stream", "allow_mismatch"),
     "toolkit": ("arch", "variant"),
-    "kernel": ("arch", "via", "allow_mismatch"),
+    "kernel": ("arch", "via", "release_repo", "allow_mismatch"),
     "from_cluster": ("arch", "variant", "stream", "kubeconfig", "context"),
     "node": ("allow_mismatch", "kubeconfig", "context"),
 }

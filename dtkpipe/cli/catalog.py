@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Minor = Annotated[str, typer.Option(metavar="MINOR", help="4.16, 4.16..4.22, '>=4.16.3 <4.18' (default: all)")]
 ArchName = Annotated[str, typer.Option(metavar="ARCH", help="x86_64, aarch64, ppc64le, s390x, all")]
 Jobs = Annotated[int, typer.Option(metavar="NUMBER", min=1, max=16, help="Releases that are read at the same time")]
-Repo = Annotated[str, typer.Option("--release-repo", metavar="REPOSITORY", help="Repository of the images of releases")]
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +73,7 @@ def update(
     jobs: Jobs = 16,
     lock: registries.Lock = None,
     graph: registries.GraphUrl = "",
-    release_repo: Repo = "",
+    release_repo: registries.ReleaseRepo = "",
     insecure_registry: registries.Insecure = [],  # noqa: B006
     registry_ca: registries.Ca = None,
     registry_mirrors: registries.MirrorFile = None,
@@ -102,7 +101,7 @@ def verify(
     arch: ArchName = "all",
     jobs: Jobs = 16,
     lock: registries.Lock = None,
-    release_repo: Repo = "",
+    release_repo: registries.ReleaseRepo = "",
     insecure_registry: registries.Insecure = [],  # noqa: B006
     registry_ca: registries.Ca = None,
     registry_mirrors: registries.MirrorFile = None,

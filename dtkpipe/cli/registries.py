@@ -33,6 +33,11 @@ Lock = Annotated[
     Path | None,
     typer.Option("--lock", metavar="FOLDER", show_default=False, help="Lock to use instead of the one that is shipped"),
 ]
+ReleaseRepo = Annotated[
+    str,
+    typer.Option("--release-repo", metavar="REPOSITORY", rich_help_panel=_PANEL, show_default=False,
+                 help="Repository of the images of releases"),
+]  # fmt: skip
 GraphUrl = Annotated[
     str,
     typer.Option("--graph", metavar="URL", show_default=False, help="Update graph to ask instead of the public one"),

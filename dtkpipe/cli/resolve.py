@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
         lock: registries.Lock = None,
         graph: registries.GraphUrl = "",
+        release_repo: registries.ReleaseRepo = "",
         insecure_registry: registries.Insecure = [],  # noqa: B006
         registry_ca: registries.Ca = None,
         registry_mirrors: registries.MirrorFile = None,
@@ -65,7 +66,7 @@ def register(app: typer.Typer) -> None:
         request = Request(
             release=release, release_image=release_image, toolkit=toolkit, kernel=kernel, from_cluster=from_cluster,
             node=node, kubeconfig=kubeconfig, context=context, arch=arch, variant=variant,
-            stream=stream, via=via, allow_mismatch=allow_kernel_mismatch,
+            stream=stream, via=via, release_repo=release_repo, allow_mismatch=allow_kernel_mismatch,
         )  # fmt: skip
         answer = resolve(
             request, lock_folder(lock), lambda: registries.access(insecure_registry, registry_ca, registry_mirrors),

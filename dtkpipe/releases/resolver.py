@@ -253,10 +253,12 @@ class Resolver:
         )
 
 
-def resolver_for(folder: Path, registry: Callable[[], Registry], graph: str = "") -> Resolver:
+def resolver_for(
+    folder: Path, registry: Callable[[], Registry], graph: str = "", releases: ImageRef | None = None
+) -> Resolver:
     """Return a resolver for the lock in `folder`; `registry` is only called when the lock does not know.
 
-    `graph` is the URL of the update graph, "" for the public one.
+    `graph` is the URL of the update graph, "" for the public one; `releases` the repository of the images of releases.
     """
 
     def channel(name: str, arch: Arch) -> list[Version]:
@@ -264,7 +266,7 @@ def resolver_for(folder: Path, registry: Callable[[], Registry], graph: str = ""
 
         return list(read(registry().access, name, arch, graph or PUBLIC).nodes)
 
-    return Resolver(lock=Lock(folder), registry=registry, channel=channel)
+    return Resolver(lock=Lock(folder), registry=registry, channel=channel, releases=releases)
 
 
 def _of_stream(rows: list[Row], asked: str, version: Version) -> Row | None:

@@ -229,7 +229,7 @@ def test_a_run_resolves_an_openshift_release(site: Site, cli: Cli, tmp_path: Pat
         (["resolve"], 2, "nothing says what to resolve"),
         (["resolve", "--release", "4.16", "--kernel", KERNEL], 2, "--release, --kernel ask for different things"),
         (["resolve", "--kernel", KERNEL, "--stream", "rhel-9"], 2, "--stream has no meaning beside --kernel"),
-        (["resolve", "--release", "debian-12", "--via", "lock"], 2, "are about OpenShift"),
+        (["resolve", "--release", "debian-12", "--via", "lock"], 2, "--via is about OpenShift"),
         (["resolve", "--release", "debain-12"], 5, "did you mean `debian-12`"),
         (["resolve", "--release", "4.16.3", "--arch", "vax"], 5, "unknown architecture"),
         (["resolve", "--release", "4.16.3", "--via", "lock", "--arch", "s390x"], 5, "the lock does not know"),

@@ -180,8 +180,8 @@ def test_password_and_tls(tmp_path: Path) -> None:
 
 def test_nobody_answers(tmp_path: Path) -> None:
     access = RegistryAccess(insecure=("127.0.0.1:9",))
-    resolver = replace(resolver_for(tmp_path, lambda: Registry(access, QUICK)), releases=RELEASES)
-    resolver = replace(resolver, releases=replace(RELEASES, registry="127.0.0.1:9"))
+    releases = replace(RELEASES, registry="127.0.0.1:9")
+    resolver = resolver_for(tmp_path, lambda: Registry(access, QUICK), releases=releases)
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
         resolver.release(Wanted.parse("4.16.1"), Choice(arch=X86_64))
 
