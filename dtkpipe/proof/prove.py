@@ -10,6 +10,7 @@ from typing import Any
 
 from dtkpipe.clients.image import read_image
 from dtkpipe.clients.registry import Registry
+from dtkpipe.errors import UnsupportedError
 from dtkpipe.proof import static
 from dtkpipe.proof.boot import Boot, boot
 from dtkpipe.proof.image import ImageModules, read_modules, spec_of
@@ -116,6 +117,11 @@ class Prover:
         refusal = judge(done, plan, modules)
         if refusal:
             return Outcome(summary=refusal.reason, facts=facts, refusal=refusal)
+        if self.certificate and not done.report.secure_boot:
+            raise UnsupportedError(
+                "the virtual machine came up without Secure Boot, so nothing is proven about signatures",
+                "the target kernel does not say that Secure Boot is enabled", hint="dtkpipe doctor --for secure-boot",
+            )  # fmt: skip
         return Outcome(summary=_summary(done, plan, spec), facts=facts)
 
     def _firmware(self) -> Firmware | None:

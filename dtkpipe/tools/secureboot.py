@@ -35,8 +35,8 @@ class Build:
 
 BUILDS = (
     # Debian, Ubuntu: package ovmf
-    Build(X86_64, "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", False),
     Build(X86_64, "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", True),
+    Build(X86_64, "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd", False),
     # Red Hat, Fedora: package edk2-ovmf
     Build(X86_64, "/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd", True),
     # Debian, Ubuntu: package qemu-efi-aarch64. Its empty store is all zeros, which only the firmware can make use of.
