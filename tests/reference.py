@@ -163,6 +163,7 @@ _VARIABLES = (
     ("`DTKPIPE_CACHE`", "Folder for what can be made again (default `~/.cache/dtkpipe`). Safe to delete at any time"),
     ("`DTKPIPE_STATE`", "Folder for local runs and their logs (default `~/.local/state/dtkpipe`)"),
     ("`DTKPIPE_CONFIG`", "The one file of settings to read; empty: none"),
+    ("`DTKPIPE_KEEP`", "Where a step leaves logs and evidence (default: `evidence` in its working folder)"),
     ("`DTKPIPE_WORK`", "Working folder of a step (default: a temporary one); pods set it to `/workspace`"),
     (
         "`REGISTRY_AUTH_FILE`",

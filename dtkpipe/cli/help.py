@@ -46,6 +46,7 @@ def _environment() -> str:
         ("DTKPIPE_CACHE", "Folder of toolkits, kernels and images; can be deleted (default: ~/.cache/dtkpipe)"),
         ("DTKPIPE_STATE", "Folder of runs and logs (default: ~/.local/state/dtkpipe)"),
         ("DTKPIPE_CONFIG", "The one file of settings to read; empty for none"),
+        ("DTKPIPE_KEEP", "Folder in which `dtkpipe step` leaves logs and evidence (default: below the state folder)"),
         ("DTKPIPE_WORK", "Working folder of `dtkpipe step` (default: one that is removed again)"),
         ("REGISTRY_AUTH_FILE", "Credentials for registries (default: the files of podman and docker)"),
         ("NO_COLOR", "No colours"),

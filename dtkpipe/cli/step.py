@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dtkpipe.errors import NotFoundError, UsageError
-from dtkpipe.resources import cache_dir
+from dtkpipe.resources import cache_dir, state_dir
 from dtkpipe.steps.contract import Room, StepRefusedError, flag, parse_args, render
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def run_step(words: Sequence[str]) -> int:
     args = parse_args(module.Args, given)
     documents: list[Mapping[str, Any]] = []
     with _work() as work:
-        room = Room(Path(work), cache_dir(os.environ), dict(os.environ), _say, documents.append)
+        keep = _keep(words[0])
+        room = Room(Path(work), cache_dir(os.environ), dict(os.environ), _say, documents.append, keep)
         try:
             results = module.run(args, room)
         except StepRefusedError as refusal:
@@ -128,6 +129,13 @@ def _work() -> AbstractContextManager[str]:
     """Return the step's own empty folder: the one we were given (in pods: /workspace), else one for this run only."""
     own = os.environ.get("DTKPIPE_WORK", "")
     return nullcontext(own) if own else tempfile.TemporaryDirectory(prefix="dtkpipe-")
+
+
+def _keep(name: str) -> Path | None:
+    """Return where logs and evidence stay: a folder we were given, the working folder, or for a lone step the state."""
+    if own := os.environ.get("DTKPIPE_KEEP", ""):
+        return Path(own)
+    return None if os.environ.get("DTKPIPE_WORK") else state_dir(os.environ) / "logs" / f"{name}-{os.getpid()}"
 
 
 def _say(line: str) -> None:

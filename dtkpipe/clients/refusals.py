@@ -76,8 +76,7 @@ def everywhere(failed: Sequence[DtkpipeError], places: Sequence[ImageRef], image
     """
     kinds = [error for error in failed if not isinstance(error, NotFoundError)] or list(failed)
     tried = [
-        f"{place.name}: {'; '.join(error.details) or error.what}"
-        for place, error in zip(places, failed, strict=True)
+        f"{place.name}: {'; '.join(error.details) or error.what}" for place, error in zip(places, failed, strict=True)
     ]
     if places[-1].name != image.name:
         tried.append(f"{image.name}: never asked, its mirrors are all that is allowed")

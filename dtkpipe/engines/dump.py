@@ -24,7 +24,7 @@ _NOT_PRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 def dump(documents: Sequence[Mapping[str, Any] | Sequence[Any]]) -> str:
     """Write documents as one YAML stream, separated by `---`, keys in their order.
 
-    Takes what JSON takes; anything else (and a number that is not finite) is a bug of the caller's and raises TypeError.
+    Takes what JSON takes; anything else (a number that is not finite, too) is the caller's bug and raises TypeError.
     """
     texts = []
     for one in documents:

@@ -121,9 +121,8 @@ def _walk(root: Path, below: str = "") -> Iterator[str]:
 def scan(root: Path, files: Sequence[str] | None = None) -> list[Entry]:
     """Return the entries of the source at `root`, sorted; of `files` only, if given (folders among them whole).
 
-    A link to something outside is refused. One to nothing outside is left out: sources taken from a package have
-    links to files of the package that did not come along. Raises InvalidError for what is not a source,
-    NotFoundError for a folder that is not there.
+    A relative link that leads out is left out: sources taken from a package have links to the package's other files.
+    Raises InvalidError for what is not a source, NotFoundError for a folder that is not there.
     """
     if not root.is_dir():
         raise NotFoundError(f"there is no folder {root}")
@@ -133,7 +132,7 @@ def scan(root: Path, files: Sequence[str] | None = None) -> list[Entry]:
             entry = _entry(root, path)
         except (FileNotFoundError, NotADirectoryError):
             continue  # deleted in the work tree, still known to git
-        if entry and not (entry.link.startswith("../") and not _stays_inside(entry) and not (root / path).exists()):
+        if entry and (_stays_inside(entry) or not entry.link.startswith("../")):
             entries.append(budget.add(entry))
     return sorted(entries, key=lambda entry: entry.path)
 

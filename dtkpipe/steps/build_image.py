@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import DtkpipeError, InvalidError, RunFailedError, UnreachableError
-from dtkpipe.resources import state_dir
 from dtkpipe.source import containerfile, recipe
 from dtkpipe.source.diagnosis import first_cause, hint
 from dtkpipe.source.fetch import Fetched
@@ -68,7 +67,7 @@ class Builder:
     @property
     def log(self) -> Path:
         """Everything the builder said."""
-        return self.room.work / "build.log"
+        return self.room.kept / "build.log"
 
     def build(self) -> Image:
         """Build. Raises RunFailedError with the first cause, InvalidError for arguments that nobody declares."""
@@ -159,20 +158,12 @@ class Builder:
             return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
         if not _COMMAND_FAILED.search(output):
             lines = [line for line in output.splitlines() if line.strip()]
-            return RunFailedError("the image builder failed", *lines[-3:], f"whole log: {self._kept_log()}")
+            return RunFailedError("the image builder failed", *lines[-3:], f"whole log: {self.log}")
         cause = first_cause(output)
         if cause.kind == "excluded":
             return recipe.excluded(spec, self.target, cause.lines[0])
         what = _WHAT.get(cause.kind, _OTHERWISE).format(kernel=self.target.kernel)
-        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, f"whole log: {self._kept_log()}", hint=hint(cause))
-
-    def _kept_log(self) -> Path:
-        """Return where the log stays: a step that was given no folder of its own loses it with its temporary one."""
-        if "DTKPIPE_WORK" in self.room.environ:
-            return self.log
-        folder = state_dir(self.room.environ) / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(shutil.copy(self.log, folder / f"build-{self.found.spec.name}-{self.target.kernel}.log"))
+        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, f"whole log: {self.log}", hint=hint(cause))
 
 
 def _unpack(debs: Sequence[Path], into: Path) -> None:

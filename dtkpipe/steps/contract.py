@@ -55,6 +55,14 @@ class Room:
     """Tells the user one line (stderr)."""
     document: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Takes the step's whole answer, a JSON object: what `-o json` prints instead of the results, refused or not."""
+    keep: Path | None = None
+
+    @property
+    def kept(self) -> Path:
+        """The folder for what people may want to read afterwards: logs, evidence. Outlives `work` where it can."""
+        folder = self.keep or self.work / "evidence"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
 
 @dataclass(frozen=True, kw_only=True)

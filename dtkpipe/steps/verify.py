@@ -12,8 +12,6 @@ from dtkpipe.values.image import ImageRef
 if TYPE_CHECKING:
     from dtkpipe.proof.verdict import Verdict
 
-EVIDENCE = "evidence"
-"""Folder in the step's work folder: verdict.json, console.log, kernel.log."""
 _LEAST = 5
 """Seconds that a boot must be given."""
 
@@ -61,7 +59,7 @@ def run(args: Args, room: Room) -> Results:
     certificate = Certificate.from_base64(args.sign_cert) if args.sign_cert else None
     release = Kernel.parse(args.kernel).release if args.kernel else ""
     image = args.image if args.image.digest else args.image.at(registry.digest(args.image))
-    kept = room.work / EVIDENCE
+    kept = room.kept
 
     def attempt(number: int) -> Verdict:
         kernel = kernel_files(registry, args.toolkit, args.kernel_image, room.cache, release)
@@ -83,7 +81,6 @@ def run(args: Args, room: Room) -> Results:
     room.say(f"verifying {image}")
     verdict = attempt(0)
     document = verdict.document()
-    kept.mkdir(exist_ok=True)
     (kept / "verdict.json").write_text(json.dumps(document, indent=2, ensure_ascii=False))
     room.document(document)
     results = Results(verdict=verdict.text, evidence=pack_evidence(document))

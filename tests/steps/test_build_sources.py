@@ -67,7 +67,7 @@ def test_several_modules_patches_preparation_and_new_names(build_module: Build, 
     assert names(built) == ("first", "second"), "first exports what second needs"
     updates = f"opt/lib/modules/{toolkit_cloud.kernel}/updates"
     assert files_below(built, updates) == ["second.ko", "several-first.ko"]
-    log = (built.work / "build.log").read_text()
+    log = (built.work / "evidence" / "build.log").read_text()
     assert "applying patches/greeting.patch" in log
     assert "never.patch" not in log
 
@@ -128,7 +128,7 @@ def test_an_image_that_is_the_toolkit_gets_an_image_of_its_own(build_module: Bui
     kernel = toolkit_cloud.kernel.release
     assert f"opt/lib/modules/{kernel}/updates/staged.ko" in built.files().contents
     assert built.size < 6 * 2**20
-    assert "words: a; exit 1" in (built.work / "build.log").read_text()
+    assert "words: a; exit 1" in (built.work / "evidence" / "build.log").read_text()
 
 
 @pytest.fixture

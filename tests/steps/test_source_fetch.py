@@ -220,11 +220,12 @@ def test_broken_and_endless_tarballs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "larger than" in refused(tmp_path, bomb)
 
 
-def test_a_link_to_nothing_outside_is_left_out(tmp_path: Path, repo: Path):
+def test_a_relative_link_out_of_a_folder_is_left_out(tmp_path: Path, repo: Path):
     process.run(["rm", "-rf", repo / ".git"])
     (repo / "README.gz").symlink_to("../../share/doc/some-dkms/README.gz")
+    (repo / "shadow").symlink_to(f"{'../' * len(repo.parts)}etc/shadow")
     fetched = fetch(Source.parse(str(repo), here=tmp_path), tmp_path / "copy")
-    assert not (fetched.folder / "README.gz").is_symlink()
+    assert not [entry for entry in fetched.folder.iterdir() if entry.is_symlink()]
 
 
 def test_hostile_folders(tmp_path: Path, repo: Path):
@@ -239,7 +240,6 @@ def test_hostile_folders(tmp_path: Path, repo: Path):
             bad.unlink()
 
     assert "leads out of it: bad -> /etc/shadow" in with_bad(lambda bad: bad.symlink_to("/etc/shadow"))
-    assert "leads out of it" in with_bad(lambda bad: bad.symlink_to(f"../{'../' * len(repo.parts)}etc/shadow"))
     (repo / "here").symlink_to(".")
     assert "leads out of it" in with_bad(lambda bad: bad.symlink_to("here/../x"))
     assert "a fifo: bad" in with_bad(os.mkfifo)

@@ -58,7 +58,8 @@ class Launcher:
         command = bind(task, values, place.results, self.secrets, place.nowhere)
         program, *rest = command.argv
         argv = (*_PYTHON, "dtkpipe", *rest) if program == "dtkpipe" else command.argv
-        return argv, {**dict(command.env), "DTKPIPE_WORK": str(place.work), "DTKPIPE_CACHE": str(self.cache)}
+        folders = {"WORK": place.work, "KEEP": place.evidence, "CACHE": self.cache}
+        return argv, {**dict(command.env), **{f"DTKPIPE_{name}": str(path) for name, path in folders.items()}}
 
     def _contained(self, task: Task, values: Values, place: TaskFolder) -> tuple[tuple[str, ...], Mapping[str, str]]:
         inside = {
