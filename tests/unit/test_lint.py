@@ -33,7 +33,7 @@ def module(tmp_path: Path) -> Path:
         ("Makefile", "obj-m := m.o\nKVER := $(shell uname -r)\n", 2, "builders-kernel"),
         ("Makefile", "obj-m := m.o\nKDIR = /lib/modules/$(shell uname -mr)/build\n", 2, "builders-kernel"),
         ("configure", "#!/bin/sh\nkernel=`uname -r`\n", 2, "builders-kernel"),
-        ("dkms.conf", "PACKAGE_NAME=m\nMAKE[0]=\"make KVER=`uname -r`\"\n", 2, "builders-kernel"),
+        ("dkms.conf", 'PACKAGE_NAME=m\nMAKE[0]="make KVER=`uname -r`"\n', 2, "builders-kernel"),
         ("Dockerfile", "FROM scratch\nRUN make \\\n  KVER=$(uname -r)\n", 2, "builders-kernel"),
         ("Makefile", "obj-m := m.o\nKDIR := /usr/src/linux\n", 2, "fixed-kernel"),
         ("build.sh", "make -C /lib/modules/5.14.0-427.el9.x86_64/build\n", 1, "fixed-kernel"),

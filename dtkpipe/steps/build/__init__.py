@@ -17,7 +17,7 @@ from dtkpipe.values.source import Source
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
     from dtkpipe.proof.kernel import KernelFiles
-    from dtkpipe.steps.build_image import Builder
+    from dtkpipe.steps.build.image import Builder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def run(args: Args, room: Room) -> Results:
     from dtkpipe.source.fetch import fetch
     from dtkpipe.source.recipe import Target, pairs, refuse_kernel
     from dtkpipe.source.recognise import recognise
-    from dtkpipe.steps.build_image import Builder
+    from dtkpipe.steps.build.image import Builder
 
     registry = Registry(args.access(room.environ))
     target = Target(kernel=args.kernel, arch=args.arch)
@@ -105,24 +105,24 @@ def _publish_kernel(args: Args, registry: Registry, room: Room) -> tuple[KernelF
 def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tuple[ModuleSpec, str]:
     """Build, push and label the candidate; return what it holds, and its digest."""
     from dtkpipe.errors import RunFailedError
-    from dtkpipe.steps import build_candidate
+    from dtkpipe.steps.build import candidate
 
     started = time.monotonic()
     image = builder.build()
     staged = args.staging.tagged(f"{args.run_name}-build")
     staged = replace(staged, digest=builder.buildah.push(image.id, staged))
     builder.buildah.remove(image.id)
-    files = build_candidate.inspect(builder.registry, staged.at(staged.digest), builder.target, room.work / "candidate")
+    files = candidate.inspect(builder.registry, staged.at(staged.digest), builder.target, room.work / "candidate")
     if not image.own and files.config.architecture != args.arch.oci:
         raise RunFailedError(f"the Containerfile's image is for {files.config.architecture}, not {args.arch.oci}")
-    built = build_candidate.modules_of(files, builder.target)
-    spec = build_candidate.settle(builder.found, built)
+    built = candidate.modules_of(files, builder.target)
+    spec = candidate.settle(builder.found, built)
     room.say(f"built: {', '.join(spec.names)} for {args.kernel} ({time.monotonic() - started:.1f} s)")
-    if lacking := build_candidate.lacks(files):
+    if lacking := candidate.lacks(files):
         room.say(f"warning: the image has no {' and no '.join(lacking)}; Kernel Module Management needs both")
     spec = replace(spec, source=_origin(source, builder.fetched.commit))
     labels = _labels(args, spec, builder.fetched.commit)
-    digest = build_candidate.finish(
+    digest = candidate.finish(
         builder.registry, staged, files, labels, builder.target.arch if image.own else None
     )  # fmt: skip
     return spec, digest
