@@ -163,17 +163,19 @@ class Resolver:
         found = kernels(self.registry(), stream, choice.arch, _variants(choice))
         if isinstance(found.toolkit_error, RunFailedError):
             raise found.toolkit_error
-        told: Mapping[str, Kernel] = row.merged(replace(row, kernels=found.told)).kernels
-        answer = _answer(stream, row, names, choice, how)
+        read = replace(row, kernels=found.told, source=("registry",), date="")
+        told: Mapping[str, Kernel] = row.merged(read).kernels
         if found.told:
-            answer = replace(answer, how=(*answer.how, f"kernel {found.where}, read at {stream.toolkit.name}"))
+            how = (*how, f"kernel {found.where}, read at {stream.toolkit.name}")
         elif told:
-            answer = replace(answer, how=(*answer.how, f"kernel from the lock ({', '.join(row.source)}; {row.date})"))
-        if not told:
+            how = (*how, f"kernel from the lock ({row.origin})")
+        if found.os_error:
+            how = (*how, f"operating system not read: {found.os_error.what}")
+        answer = replace(_answer(stream, row, names, choice, how), kernels=told, os_kernel=found.os_kernel)
+        if found.toolkit_error and not _knows(row, choice.variant):
             return replace(answer, missing=found.toolkit_error)
-        kernel, derived = choose_kernel(told, choice.variant, choice.arch, f"{row.name}")
-        how = (*answer.how, *_some(derived))
-        return self._gated(replace(answer, kernel=kernel, kernels=told, os_kernel=found.os_kernel, how=how), choice)
+        kernel, derived = choose_kernel(told, choice.variant, choice.arch, row.name)
+        return self._gated(replace(answer, kernel=kernel, how=(*how, *_some(derived))), choice)
 
     def _gated(self, answer: Answer, choice: Choice) -> Answer:
         """Compare the kernels of toolkit and operating system. Raises RunFailedError where they differ."""
@@ -295,7 +297,7 @@ def _answer(stream: Stream, row: Row, streams: tuple[str, ...], choice: Choice, 
 
 
 def _from_lock(row: Row) -> str:
-    return f"toolkit from the lock ({', '.join(row.source)}; {row.date})"
+    return f"toolkit from the lock ({row.origin})"
 
 
 def _variants(choice: Choice) -> tuple[str, ...]:

@@ -72,6 +72,11 @@ class Row:
         """The row in words."""
         return f"{self.version} {self.arch} ({self.stream})"
 
+    @property
+    def origin(self) -> str:
+        """Where it is from and when that was, in words."""
+        return "; ".join(filter(None, (", ".join(self.source), self.date)))
+
     def to_json(self) -> str:
         """Write the row as one line of JSON, which is YAML too; the same row is always the same bytes."""
         facts = {
@@ -131,8 +136,8 @@ class Row:
             if value and new.get(name) and new[name] != value:
                 raise ConflictError(
                     f"{self.name}: {name} is not what the lock says",
-                    f"the lock says {value} (from {', '.join(self.source)}, {self.date})",
-                    f"now it is {new[name]} (from {', '.join(found.source)}, {found.date})",
+                    f"the lock says {value} (from {self.origin})",
+                    f"now it is {new[name]} (from {found.origin})",
                     hint="a release never changes: find out which of the two is wrong, and correct the lock by hand",
                 )
         if not any(value for name, value in new.items() if not mine.get(name)):

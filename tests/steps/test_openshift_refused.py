@@ -46,6 +46,15 @@ def test_digest_is_known_without_a_pull_secret(site: Site) -> None:
     assert "no credentials used" in str(answer.missing)
 
 
+def test_a_variant_that_nobody_could_be_asked_for(site: Site) -> None:
+    """The lock knows one kernel of the toolkit; that is not to say that the toolkit has no other."""
+    site.know(known("4.16.141", KERNEL))
+    site.proxy.faults.append(on("GET", "ocp-v4.0-art-dev", lambda one: one.say(Reply(401, {}, b"{}"))))
+    answer = site.ask("4.16.141", variant="rt")
+    assert (answer.kernel, isinstance(answer.missing, NotAllowedError)) == (None, True)
+    assert any("operating system not read" in line for line in answer.how) == bool(answer.os_image)
+
+
 def test_the_lock_answers_first_and_alone(site: Site) -> None:
     row = known("4.16.6", kernel=KERNEL)
     site.know(row)
