@@ -50,6 +50,8 @@ class Report:
     log: str = ""
     taints: tuple[int, int] = (0, 0)
     """/proc/sys/kernel/tainted before and after."""
+    wanted: tuple[str, ...] = ()
+    """What the kernel itself asked modprobe for, in order: names of modules, or aliases."""
     ended: bool = False
     noise: int = 0
     """Lines in the channel that were not the guest's."""
@@ -114,6 +116,7 @@ class Listener:
             case "log":
                 report.taints = (report.taints[0], int(rest[0]))
                 report.log = _text(rest[1])
+                report.wanted = tuple(dict.fromkeys(_text(rest[2]).splitlines()))
             case "end":
                 report.ended = True
 
@@ -166,10 +169,15 @@ def guest_files(
     root.file("bin/busybox", busybox.read_bytes(), executable=True)
     root.link("bin/sh", "busybox")
     root.file("init", (shipped("catalog/guest") / "init").read_bytes(), executable=True)
+    root.file("proof/modprobe", (shipped("catalog/guest") / "modprobe").read_bytes(), executable=True)
     root.file("proof/nonce", f"{nonce}\n")
     root.file("proof/port", f"{port}\n")
     for number, step in enumerate(plan.steps):
         _write(root, f"proof/steps/{number:03}", step, nonce)
+    for number, (name, paths) in enumerate(plan.asked.items()):
+        root.file(f"proof/asked/{number:03}/name", name)
+        for place, path in enumerate(paths):
+            root.file(f"proof/asked/{number:03}/files/{place:03}", path)
     for path, data in plan.files.items():
         root.file(path.lstrip("/"), data)
     for name, file in firmware.items():

@@ -143,10 +143,13 @@ class KernelFiles:
         lines = (line.split() for line in self._lines("modules.alias"))
         return tuple((words[1].replace("-", "_"), words[2]) for words in lines if len(words) == 3)
 
-    def known_as(self, name: str) -> tuple[str, ...]:
-        """Return the in-tree modules that `name` stands for: the one of that name, else those with it as an alias."""
-        if name in self.in_tree:
-            return (name,)
+    def found_by(self, asked: str) -> tuple[str, ...]:
+        """Return the paths of the in-tree modules that modprobe loads for a name, or else for an alias."""
+        name = asked.replace("-", "_")
+        known = (name,) if name in self.in_tree else self._aliased(name)
+        return tuple(self.in_tree[one] for one in known if one in self.in_tree)
+
+    def _aliased(self, name: str) -> tuple[str, ...]:
         return tuple(module_name(module) for alias, module in self._aliases if fnmatchcase(name, alias))
 
     @cached_property

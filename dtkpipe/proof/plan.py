@@ -49,6 +49,8 @@ class Plan:
     """Our modules, in the order in which they load."""
     in_tree: tuple[str, ...]
     """Modules of the kernel that are loaded for ours."""
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What the kernel asks modprobe for -> the module files that answer it, in loading order."""
     notes: tuple[str, ...]
 
 
@@ -58,13 +60,15 @@ def make_plan(
     controls: Mapping[str, bytes],
     kernel: KernelFiles,
     spec: ModuleSpec,
+    asked: Sequence[str] = (),
 ) -> Plan:
     """Work out the steps.
 
     `signed` are our modules' bytes by name, as they are to be loaded; `controls` are copies of the first module to
-    load that must be refused, by what is wrong with them. Raises CacheCorruptError.
+    load that must be refused, by what is wrong with them; `asked` is what the kernel is known to ask modprobe for
+    while these modules load. Raises CacheCorruptError.
     """
-    return _Planner(modules, signed, kernel, spec).plan(controls)
+    return _Planner(modules, signed, kernel, spec).plan(controls, asked)
 
 
 def loading_order(modules: Sequence[KernelModule], wished: Sequence[str]) -> tuple[KernelModule, ...]:
@@ -95,7 +99,7 @@ class _Planner:
         self._notes: list[str] = []
         self._in_tree: dict[str, None] = {}
 
-    def plan(self, controls: Mapping[str, bytes]) -> Plan:
+    def plan(self, controls: Mapping[str, bytes], asked: Sequence[str]) -> Plan:
         steps = [*self._controls(controls), *self._removals()]
         for module in self._order:
             steps += self._needs(module)
@@ -105,8 +109,9 @@ class _Planner:
         if self._spec.unload != NEVER:
             steps += [Step(do=UNLOAD, module=module.name) for module in reversed(self._order)]
             steps.append(Step(do=SETTLE, limit=SETTLE_SECONDS))
+        answers = {name: self._answer(name) for name in asked}
         return Plan(
-            steps=tuple(steps), files=self._files, order=tuple(module.name for module in self._order),
+            steps=tuple(steps), asked=answers, files=self._files, order=tuple(module.name for module in self._order),
             in_tree=tuple(self._in_tree), notes=tuple(self._notes),
         )  # fmt: skip
 
@@ -129,13 +134,24 @@ class _Planner:
                 yield self._in_tree_step(TRY, needed, name)
             yield Step(do=REMOVE, module=name)
 
+    def _answer(self, asked: str) -> tuple[str, ...]:
+        """Return the guest's files of the in-tree modules that modprobe would load for a name, in order."""
+        ours = {one.name for one in self._order}
+        steps = [
+            self._in_tree_step(TRY, needed, asked)
+            for path in self._kernel.found_by(asked)
+            for needed in self._closure(path)
+            if self._name(needed) not in ours
+        ]
+        return tuple(dict.fromkeys(step.file for step in steps))
+
     def _needs(self, module: KernelModule) -> Iterator[Step]:
         ours = {one.name for one in self._order}
         for name in (*module.softdeps, *module.depends):
             if name in ours or name in self._kernel.builtin:
                 continue
             hard = name in module.depends
-            paths = self._paths(name)
+            paths = self._kernel.found_by(name)
             if hard and not paths:
                 self._notes.append(f"{module.name} depends on {name}, which is nowhere")
             for path in paths:
@@ -144,10 +160,6 @@ class _Planner:
                         do = NEED if hard and needed in self._hard(path) else TRY
                         yield self._in_tree_step(do, needed, module.name)
 
-    def _paths(self, name: str) -> tuple[str, ...]:
-        """Return the in-tree modules that a name stands for; in a soft dependency it may be an alias."""
-        return tuple(self._kernel.in_tree[one] for one in self._kernel.known_as(name) if one in self._kernel.in_tree)
-
     def _closure(self, path: str) -> tuple[str, ...]:
         """Return an in-tree module's path after those of all that it needs or wishes for, softly or not."""
         found: dict[str, None] = {}
@@ -155,7 +167,9 @@ class _Planner:
         def visit(one: str) -> None:
             if one in found:
                 return
-            soft = [path for name in self._kernel.softdeps.get(self._name(one), ()) for path in self._paths(name)]
+            soft = [
+                path for name in self._kernel.softdeps.get(self._name(one), ()) for path in self._kernel.found_by(name)
+            ]
             for needed in (*soft, *self._kernel.dependencies.get(one, ())):
                 if needed != one and needed not in above:
                     above.add(needed)

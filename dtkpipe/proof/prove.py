@@ -29,6 +29,8 @@ from dtkpipe.tools.x509 import Certificate
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.module import ModuleSpec
 
+_BOOTS = 4
+"""Boots at most: each after the first has what the kernel asked for in the one before."""
 _IMAGE_LIMIT = 64 << 20
 """Bytes of an image that is put into the guest as a whole, for its check commands."""
 
@@ -93,20 +95,30 @@ class Prover:
             for name, module in modules.items()
         }
         first = loading_order(found.modules, spec.names)[0]
-        plan = make_plan(found.modules, signed, self._controls(first), self.kernel, spec)
+        controls = self._controls(first)
         wished = {*spec.firmware, *(name for module in found.modules for name in module.firmware)}
         image, notes = self._check_files(found, spec)
-        done = boot(
-            plan,
-            self.kernel,
-            self.work,
-            busybox=static_busybox(self.kernel.arch, self.cache),
-            time_limit=self.time_limit,
-            firmware=self._firmware(),
-            enforce=self.certificate is not None,
-            firmware_files={name: file for name, file in found.firmware.items() if name in wished},
-            image=image,
-        )
+        asked: tuple[str, ...] = ()
+        for _ in range(_BOOTS):
+            plan = make_plan(found.modules, signed, controls, self.kernel, spec, asked)
+            done = boot(
+                plan,
+                self.kernel,
+                self.work,
+                busybox=static_busybox(self.kernel.arch, self.cache),
+                time_limit=self.time_limit,
+                firmware=self._firmware(),
+                enforce=self.certificate is not None,
+                firmware_files={name: file for name, file in found.firmware.items() if name in wished},
+                image=image,
+            )
+            refusal = judge(done, plan, modules)
+            more = [name for name in done.report.wanted if name not in asked and self.kernel.found_by(name)]
+            if not (refusal and more):
+                break
+            # On a node modprobe would have found these: give the modules a second chance, with them.
+            asked = (*asked, *more)
+            self.say(f"the kernel asked for {', '.join(more)}: booting again with it")
         self.keep.mkdir(parents=True, exist_ok=True)
         (self.keep / "console.log").write_text(done.console)
         (self.keep / "kernel.log").write_text(done.report.log)
@@ -114,7 +126,6 @@ class Prover:
         missing = sorted(name for name in spec.firmware if name not in found.firmware)
         if missing:
             facts["notes"] = [*facts["notes"], *(f"firmware {name} is not in the image" for name in missing)]
-        refusal = judge(done, plan, modules)
         if refusal:
             return Outcome(summary=refusal.reason, facts=facts, refusal=refusal)
         if self.certificate and not done.report.secure_boot:
@@ -185,6 +196,7 @@ def _facts(done: Boot, plan: Plan, notes: list[str]) -> dict[str, Any]:
         "lockdown": report.lockdown,
         "order": list(plan.order),
         "inTree": list(plan.in_tree),
+        "asked": list(report.wanted),
         "controls": {
             step.what: report.outputs.get(number, "").split(": ", 2)[-1]
             for number, step in enumerate(plan.steps)

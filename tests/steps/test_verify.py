@@ -107,6 +107,16 @@ def test_modules_that_need_each_other_load_in_their_order(
     assert any(name.startswith("crc32c_") for name in answer.boot["inTree"])
 
 
+def test_what_the_kernel_asks_modprobe_for_is_there(
+    run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
+) -> None:
+    answer = run_verify(push_modules({"asks": modules["asks"]}))
+    assert answer.results.verdict == "proven"
+    assert "crypto-rmd160" in answer.boot["asked"]
+    assert "rmd160" in answer.boot["inTree"]
+    assert any("booting again" in line for line in answer.said)
+
+
 def test_firmware_and_a_module_of_the_kernels_own_to_remove(
     run_verify: Verify, push_modules: PushModules, modules: Mapping[str, bytes]
 ) -> None:

@@ -38,7 +38,7 @@ STORY = tell(
     "begin 1",
     f"loaded demo {b64('demo 16384 0 - Live 0x0 (OE)')} {b64('ABC')} {b64('')} {b64('OE')}",
     f"done 1 1 {b64('insmod: no')}",
-    f"log 512 {b64('<6>[ 1.0] hello')}",
+    f"log 512 {b64('<6>[ 1.0] hello')} {b64('crypto-rmd160')}",
     "end",
 )
 
@@ -56,6 +56,7 @@ def test_however_the_bytes_come_the_story_is_the_same(cuts: list[int]) -> None:
     assert report.outputs[1] == "insmod: no"
     assert report.loaded["demo"] == Loaded(state="Live", size=16384, srcversion="ABC", taint="OE")
     assert report.taints == (0, 512)
+    assert report.wanted == ("crypto-rmd160",)
     assert report.ended
     assert report.noise == 0
 
