@@ -115,7 +115,6 @@ _BUILDS = Rights(
 
 resolve = StepTask(
     step="resolve",
-    rights=_BUILDS,
     resources=Resources(cpu="500m", memory="512Mi", memory_limit="2Gi", scratch="8Gi"),
     timeout=1800,
     retries=2,
