@@ -10,6 +10,7 @@ import ssl
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -63,8 +64,9 @@ class Transport:
     def __init__(self, access: RegistryAccess, patience: Patience | None = None) -> None:
         self.access = access
         self.patience = patience or Patience()
-        self._pools: dict[tuple[bool, str], urllib3.PoolManager] = {}
-        self._proxies: dict[tuple[str, str | None], str] = {}
+        self._pools: dict[tuple[bool, str, Path | None], urllib3.PoolManager] = {}
+        self._routes: dict[tuple[str, str], tuple[str, Path | None]] = {}
+        """Scheme and host -> its proxy, and the folder with its certificates."""
         self._bases: dict[str, str] = {}
         self._tokens: dict[tuple[str, str], str] = {}
 
@@ -218,13 +220,12 @@ class Transport:
         """Return the pool for a URL. Only the registry that was asked for may be spoken to with any certificate."""
         parts = urlsplit(url)
         verified = not (self.access.is_insecure(registry) and self.access.is_insecure(parts.netloc))
-        proxy = self._proxies.get((parts.scheme, parts.hostname))
-        if proxy is None:
-            proxy = ""
-            if not urllib.request.proxy_bypass(parts.hostname or ""):
-                proxy = urllib.request.getproxies().get(parts.scheme, "")
-            self._proxies[parts.scheme, parts.hostname] = proxy
-        if (verified, proxy) not in self._pools:
+        if (parts.scheme, parts.netloc) not in self._routes:
+            bypass = urllib.request.proxy_bypass(parts.hostname or "")
+            proxy = "" if bypass else urllib.request.getproxies().get(parts.scheme, "")
+            self._routes[parts.scheme, parts.netloc] = proxy, self.access.certificates(parts.netloc)
+        proxy, folder = self._routes[parts.scheme, parts.netloc]
+        if (verified, proxy, folder) not in self._pools:
             # Reading the system's authorities takes longer than a request: not where nobody is verified.
             context = ssl.create_default_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             # Authorities of private registries are often sloppy, and the clients that our users know take them.
@@ -238,12 +239,14 @@ class Transport:
                 urllib3.disable_warnings(InsecureRequestWarning)  # the user asked for it, host by host
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
-            self._pools[verified, proxy] = (
+            if folder:
+                _load(context, folder)
+            self._pools[verified, proxy, folder] = (
                 urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
                 if proxy
                 else urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
             )
-        return self._pools[verified, proxy]
+        return self._pools[verified, proxy, folder]
 
     def _base(self, registry: str, asked: str) -> str:
         """Return `https://host/v2/`; http only for an insecure registry that does not speak TLS."""
@@ -308,6 +311,17 @@ class Transport:
         if not token:
             raise RunFailedError(f"{host} gave no token for {image.registry}: cannot {asked}")
         return str(token)
+
+
+def _load(context: ssl.SSLContext, folder: Path) -> None:
+    """Take the certificates of containers-certs.d(5): authorities are *.crt, our own are *.cert with a *.key."""
+    try:
+        for authority in sorted(folder.glob("*.crt")):
+            context.load_verify_locations(cafile=authority)
+        for own in sorted(folder.glob("*.cert")):
+            context.load_cert_chain(own, own.with_suffix(".key"))
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidError(f"the certificates in {folder} cannot be used", error.strerror or str(error)) from error
 
 
 def _origin(url: str) -> tuple[str, str]:

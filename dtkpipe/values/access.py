@@ -26,12 +26,18 @@ class RegistryAccess:
     """The one file of credentials to use (REGISTRY_AUTH_FILE). It may be missing: then nobody has credentials."""
     default_auth_files: tuple[Path, ...] = ()
     """Where to look, in this order, when `auth_file` is not given."""
+    certificate_folders: tuple[Path, ...] = ()
+    """Where certificates for single registries are (containers-certs.d(5)): a folder for each host, first one wins."""
     mirrors: Mirrors = Mirrors()
     """Where images are read instead of, or before, the registry that their names say."""
 
     def is_insecure(self, registry: str) -> bool:
         """Tell whether `registry` (the host of an image reference) may be spoken to without TLS."""
         return registry in self.insecure
+
+    def certificates(self, host: str) -> Path | None:
+        """Return the folder with the certificates for a host (`host:port`), if there is one."""
+        return next((folder / host for folder in self.certificate_folders if (folder / host).is_dir()), None)
 
     @property
     def auth_files(self) -> tuple[Path, ...]:
@@ -57,8 +63,14 @@ def access_from(insecure: Sequence[str], ca: str, environ: Mapping[str, str], mi
         ca=ca,
         auth_file=Path(own) if own else None,
         default_auth_files=tuple(_default_auth_files(environ)),
+        certificate_folders=tuple(_certificate_folders(environ)),
         mirrors=parse_mirrors(mirrors) if mirrors else Mirrors(),
     )
+
+
+def _certificate_folders(environ: Mapping[str, str]) -> list[Path]:
+    own = [Path(environ["HOME"]) / ".config/containers/certs.d"] if environ.get("HOME") else []
+    return [*own, Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d")]
 
 
 def _default_auth_files(environ: Mapping[str, str]) -> list[Path]:

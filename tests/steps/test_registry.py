@@ -320,3 +320,28 @@ def test_a_manifest_is_the_same_bytes_after_parsing() -> None:
     config = b'"config":{"mediaType":"x",  "digest":"sha256:' + b"0" * 64 + b'","size":2}'
     body = b'{"schemaVersion":2,  "mediaType":"application/vnd.oci.image.manifest.v1+json",' + config + b',"layers":[]}'
     assert Manifest.parse(body, OCI_MANIFEST).body == body
+
+
+def test_certificates_of_a_host(tmp_path: Path) -> None:
+    """containers-certs.d(5): the authority of a registry, and the certificate that it wants of us."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    process.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+            "-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1",
+        ],
+        timeout=60,
+    )  # fmt: skip
+    with running_registry(tmp_path / "registry", tls=(certificate, key), clients=certificate) as running:
+        own = tmp_path / "home/.config/containers/certs.d" / running.host
+        own.mkdir(parents=True)
+        (own / "ca.crt").write_bytes(certificate.read_bytes())
+        access = access_from([], "", {"HOME": str(tmp_path / "home")})
+        with pytest.raises(UnreachableError):
+            push_image(Registry(access, QUICK), running.repo("a"), [layer()])
+        (own / "client.cert").write_bytes(certificate.read_bytes())
+        with pytest.raises(InvalidError, match="certificates in"):
+            push_image(Registry(access, QUICK), running.repo("a"), [layer()])
+        (own / "client.key").write_bytes(key.read_bytes())
+        image = push_image(Registry(access, QUICK), running.repo("a"), [layer()], tag="v1")
+        assert Registry(access).digest(running.repo("a").tagged("v1")) == image.digest
