@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dtkpipe.errors import InvalidError
 from dtkpipe.values.source import FOLDER, GIT, TARBALL, Source
 
-HERE = Path("/work/here")
+HERE = Path("/somewhere/here")
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ HERE = Path("/work/here")
         ("ssh://git@host/org/kmod", GIT, "ssh://git@host/org/kmod", "kmod"),
         ("git@github.com:org/kmod.git", GIT, "git@github.com:org/kmod.git", "kmod"),
         ("file:///srv/kmod.git", GIT, "file:///srv/kmod.git", "kmod"),
-        (".", FOLDER, "/work/here", "here"),
-        ("./github.com/org/kmod", FOLDER, "/work/here/github.com/org/kmod", "kmod"),
-        ("my-module", FOLDER, "/work/here/my-module", "my-module"),
-        ("../other", FOLDER, "/work/other", "other"),
+        (".", FOLDER, "/somewhere/here", "here"),
+        ("./github.com/org/kmod", FOLDER, "/somewhere/here/github.com/org/kmod", "kmod"),
+        ("my-module", FOLDER, "/somewhere/here/my-module", "my-module"),
+        ("../other", FOLDER, "/somewhere/other", "other"),
         ("/srv/v4l2loopback-0.12.7", FOLDER, "/srv/v4l2loopback-0.12.7", "v4l2loopback-0.12.7"),
-        ("kmod-1.2.tar.gz", TARBALL, "/work/here/kmod-1.2.tar.gz", "kmod-1.2"),
+        ("kmod-1.2.tar.gz", TARBALL, "/somewhere/here/kmod-1.2.tar.gz", "kmod-1.2"),
         ("https://host/kmod-1.2.tar.xz", TARBALL, "https://host/kmod-1.2.tar.xz", "kmod-1.2"),
         ("file:///srv/kmod.tgz", TARBALL, "/srv/kmod.tgz", "kmod"),
     ],
