@@ -60,29 +60,25 @@ class Prepared:
 def prepare(request: Request, here: Path, say: Say) -> Prepared:
     """Check the request, resolve its source to a commit, and say what will be built from what.
 
-    Raises DtkpipeError: unknown pipeline or parameter, a source that is not there, a key that is not the
+    Raises DtkpipeError: unknown pipeline, parameter or release, a source that is not there, a key that is not the
     certificate's.
     """
     pipeline = load(request.pipeline or ("kmod" if request.load_on_this_host else "prebuild"))
     _refuse_what_is_not_for_here(pipeline, request)
     params = known(pipeline, {**request.inputs, **({"target": "host"} if request.load_on_this_host else {})})
+    # Nothing is started or fetched when something is missing; what goes to loopback is known later.
+    complete(pipeline, {**params, **dict.fromkeys(_unplaced(pipeline, pipeline.name, params), "localhost/later")})
+    if _has_step(pipeline, "resolve"):
+        _check_target(pipeline, params)
     module, commit = pipeline.name, ""
     if repo := params.get("repo"):
         module, commit, changes = _source(repo, params, here, say)
         params |= changes
-    # Nothing is started when something is missing; what goes to loopback is known later.
-    complete(pipeline, {**params, **dict.fromkeys(_unplaced(pipeline, module, params), "localhost/later")})
     secrets = _secrets(request)
     if any(task.secrets and _step(task) == "sign" for task in pipeline.tasks):
         _check_signing(params.get("sign-cert", ""), request, say)
-    if "toolkit" in params or "kernel" in params or "release" in params or not _has_step(pipeline, "resolve"):
-        name = _name(module, pipeline, params, commit)
-        return Prepared(
-            request=request, pipeline=pipeline, params=params, module=module, name=name, secrets=secrets
-        )  # fmt: skip
-    raise UsageError(
-        "nothing says what to build for", "expected --release, --kernel or --toolkit", hint="--release debian-12"
-    )
+    name = _name(module, pipeline, params, commit)
+    return Prepared(request=request, pipeline=pipeline, params=params, module=module, name=name, secrets=secrets)
 
 
 def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Watcher, say: Say) -> RunCard:
@@ -142,6 +138,29 @@ def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
             )
     if request.load_on_this_host and not _has_step(pipeline, "deploy"):
         raise UsageError(f"--load-on-this-host: pipeline `{pipeline.name}` has no `deploy`", hint="--pipeline kmod")
+
+
+def _check_target(pipeline: Pipeline, params: Mapping[str, str]) -> None:
+    """Refuse a target that cannot be one. Raises UsageError for none, NotFoundError with the nearest names."""
+    from dtkpipe.toolkits.distribution import distribution_names
+    from dtkpipe.values.arch import Arch
+    from dtkpipe.values.image import ImageRef
+    from dtkpipe.values.kernel import Kernel
+    from dtkpipe.values.release import parse_release
+
+    release, kernel, toolkit, arch = (params.get(name) for name in ("release", "kernel", "toolkit", "arch"))
+    if not (release or kernel or toolkit) and any(param.name == "release" for param in pipeline.params):
+        raise UsageError(
+            "nothing says what to build for", "expected --release, --kernel or --toolkit", hint="--release debian-12"
+        )
+    if release:
+        parse_release(release, distribution_names())
+    if kernel:
+        Kernel.parse(kernel)
+    if toolkit:
+        ImageRef.parse(toolkit)
+    if arch:
+        Arch.parse(arch)
 
 
 def _source(repo: str, params: Mapping[str, str], here: Path, say: Say) -> tuple[str, str, dict[str, str]]:

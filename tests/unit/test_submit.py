@@ -152,6 +152,9 @@ def test_mistakes_in_a_pipeline_of_the_users_own(mine: Cli, words: list[str], co
     ("words", "code", "text"),
     [
         (["--repo=."], 2, "nothing says what to build for"),
+        (["--release=debain-12", "--repo=unknown.invalid/a"], 5, "there is no release `debain-12`"),
+        (["--kernel=5 14", "--repo=unknown.invalid/a"], 6, "`5 14` is not a kernel release"),
+        (["--release=debian-12", "--arch=sparc", "--repo=unknown.invalid/a"], 5, "unknown architecture `sparc`"),
         (["--release=debian-12", "--repo=./nowhere"], 5, "there is no folder "),
         (["--release=debian-12", "--repo=https://user:pass@host/x"], 6, "the URL of the source holds credentials"),
         (["--release=debian-12", "--repo=.", "--ref=v1"], 6, "a folder has no branches"),
