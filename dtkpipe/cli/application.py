@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
         near = getattr(error, "possibilities", None)
         what = (error.message if near else error.format_message()).strip().removesuffix(".")
         raise UsageError(
-            what[:1].lower() + what[1:], hint=f"did you mean `{min(near)}`?" if near else f"{path} --help"
+            what[:1].lower() + what[1:], hint=f"did you mean `{near[0]}`?" if near else f"{path} --help"
         ) from error
     except SystemExit as error:
         raise BrokenPipeError from error  # the one reason why Typer leaves by itself

@@ -179,6 +179,11 @@ def test_mistakes_are_found_before_anything_is_started(mine: Cli, words: list[st
     assert "pass@" not in said.err
 
 
+def test_the_nearest_option_is_named(mine: Cli) -> None:
+    said = mine("submit", "--relase", "debian-12")
+    assert (said.code, said.err) == (2, "error: no such option: --relase\n\nhint: did you mean `--release`?\n")
+
+
 def test_list_describe_logs_and_delete(mine: Cli) -> None:
     assert mine("list").err == "there are no runs yet\n\nhint: dtkpipe submit --help\n"
     assert json.loads(mine("list", "-o", "json").out) == []
