@@ -84,6 +84,8 @@ def _choose(found: dict[str, Pipeline], path: Path, variable: str) -> Pipeline:
 
 def _execute(path: Path) -> dict[str, Pipeline]:
     """Run the file and return its pipelines by variable. What it prints goes to stderr: stdout is ours."""
+    if b"\0" in path.read_bytes():
+        raise InvalidError(f"`{path}` is not Python", "it holds zero bytes")
     try:
         with contextlib.redirect_stdout(sys.stderr):
             module = runpy.run_path(str(path))

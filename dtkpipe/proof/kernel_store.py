@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from dtkpipe.clients.image import ImageFiles, read_image
@@ -86,7 +86,7 @@ def from_artifact(registry: Registry, kernel_image: ImageRef, cache: Path) -> Ke
                     zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", blob)) as stream,
                     tarfile.open(fileobj=stream, mode="r|") as tar,
                 ):
-                    tar.extractall(folder, filter="data")
+                    _extract(tar, folder)
             except (tarfile.TarError, zstandard.ZstdError) as error:
                 raise InvalidError(f"the kernel artifact {kernel_image} cannot be unpacked", str(error)) from error
 
@@ -117,6 +117,20 @@ def publish(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
 def forget(files: KernelFiles) -> None:
     """Drop a cached kernel, so that the next obtain() makes it again."""
     _drop(files.folder)
+
+
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpack regular files below `folder`, and nothing else; Python 3.11.2 has no extraction filters."""
+    for member in tar:
+        path = PurePosixPath(member.name)
+        source = tar.extractfile(member) if member.isfile() else None
+        if source is None or path.is_absolute() or ".." in path.parts:
+            raise tarfile.TarError(f"unexpected member {member.name!r}")
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as out:
+            shutil.copyfileobj(source, out)
+        target.chmod(0o755 if member.mode & 0o111 else 0o644)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -50,8 +51,8 @@ def test_versions_and_names(archive: Archive) -> None:
 
 def test_newest_version_comes_first(archive: Archive) -> None:
     versions = archive.versions("linux-libc-dev")
-    assert len(versions) > 1
-    assert process.run(["dpkg", "--compare-versions", versions[0], "gt", versions[1]]).returncode == 0
+    for newer, older in itertools.pairwise(versions):
+        assert process.run(["dpkg", "--compare-versions", newer, "gt", older]).returncode == 0
     assert archive.newest("linux-libc-dev").version == versions[0]
 
 
@@ -103,11 +104,12 @@ def test_old_index_has_to_do_when_the_archive_does_not_answer(own_cache: Path) -
     stamp = own_cache / "packages/apt/bookworm-amd64/updated"
     os.utime(stamp, (1_700_000_000, 1_700_000_000))
     assert Archive(SUITE, X86_64, own_cache, say=said.append).versions("make")
+    said = [line for line in said if "could not be fetched" in line]
     assert len(said) == 1
     assert "could not be fetched; the one of 2023-11-1" in said[0]
     # Nobody waits for the archive again within the next minutes.
     assert Archive(SUITE, X86_64, own_cache, say=said.append).versions("make")
-    assert len(said) == 1
+    assert not [line for line in said[1:] if "could not be fetched" in line]
 
 
 @pytest.mark.usefixtures("offline")

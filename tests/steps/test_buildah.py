@@ -200,12 +200,14 @@ def test_rootless(user: User, context: Path, registry: LoopbackRegistry) -> None
     work = user.home / "work"
     shutil.copytree(context, work / "context")
     (work / "script.py").write_text(ROOTLESS)
+    shutil.copytree(ROOT / "dtkpipe", work / "code" / "dtkpipe")  # nor may a user be able to read the checkout
     # A user may not be able to read the interpreter that we run in; Debian's own has all that this needs.
     command: list[str | Path] = [sys.executable, work / "script.py", work, registry.host]
     if os.geteuid() == 0:
         process.run(["chown", "--recursive", f"{user.name}:", work])
         command = ["runuser", "--user", user.name, "--", "/usr/bin/python3", *command[1:]]
-    env = {"HOME": str(user.home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_RUNTIME_DIR": ""}
+    code = str(work / "code")
+    env = {"HOME": str(user.home), "PYTHONPATH": code, "PYTHONDONTWRITEBYTECODE": "1", "XDG_RUNTIME_DIR": ""}
     done = process.run(command, env=env, cwd=user.home)
     digest, seen = done.output.split("\n", 1)
     assert registry.client.digest(registry.repo("buildah/rootless").tagged("x")) == digest
