@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 
 import urllib3
@@ -54,17 +55,20 @@ def refused(
 def unreachable(error: HTTPError, host: str, asked: str, scheme: str = "https") -> UnreachableError:
     """Return the error for a connection that could not be made, or broke more often than we try."""
     cause: BaseException | None = getattr(error, "reason", None) or error
-    names = {
-        NameResolutionError: "the host name is not known",
-        ConnectTimeoutError: "no answer: the connection timed out",
-        ReadTimeoutError: "the answer stopped: no data within the time limit",
-    }
-    why = next((text for kind, text in names.items() if isinstance(cause, kind)), "")
-    if not why and isinstance(cause, NewConnectionError):
-        why = str(cause).rpartition(": ")[2]
+    match cause:
+        case NameResolutionError():
+            why = "the host name is not known"
+        case NewConnectionError():  # for urllib3 a time-out like the next, but it says why: connection refused
+            why = re.sub(r"^\[Errno -?\d+\] ", "", str(cause).rpartition(": ")[2]).lower()
+        case ConnectTimeoutError():
+            why = "no answer: the connection timed out"
+        case ReadTimeoutError():
+            why = "the answer stopped: no data within the time limit"
+        case _:
+            why = str(cause)[:300]
     return UnreachableError(
         f"{host} cannot be reached: cannot {asked}",
-        why or str(cause)[:300],
+        why,
         hint=f"is the registry up, and reachable from here? curl -sS {scheme}://{host}/v2/",
     )
 
