@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtkpipe import __version__
 from dtkpipe.app.params import complete, known
@@ -21,6 +21,10 @@ from dtkpipe.errors import InvalidError, NotFoundError, UnreachableError, UsageE
 from dtkpipe.model.pipeline import Pipeline, Task
 from dtkpipe.resources import cache_dir
 from dtkpipe.values.run import RunCard
+
+if TYPE_CHECKING:
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.clients.transport import Patience
 
 CLUSTER_ONLY = ("deploy", "smoke-test")
 """Steps that change a kernel that is in use: on this machine only when asked for by name."""
@@ -79,6 +83,23 @@ def prepare(request: Request, here: Path, say: Say) -> Prepared:
         _check_signing(params.get("sign-cert", ""), request, say)
     name = _name(module, pipeline, params, commit)
     return Prepared(request=request, pipeline=pipeline, params=params, module=module, name=name, secrets=secrets)
+
+
+def try_places(prepared: Prepared, environ: Mapping[str, str]) -> None:
+    """See that we may push to where images go, minutes before they are ready. What is on loopback is not tried.
+
+    Raises NotAllowedError, UnreachableError.
+    """
+    from dtkpipe.clients.transport import Patience
+    from dtkpipe.values.image import ImageRef
+
+    if not prepared.params.get("push-to"):
+        return
+    params = complete(prepared.pipeline, prepared.params)
+    quick = Patience(connect=5, read=20, attempts=2)
+    registry = _registry(params, environ, prepared.request.auth_file, quick)
+    for place in dict.fromkeys(params[name] for name in ("push-to", "staging") if params.get(name)):
+        registry.try_push(ImageRef.parse(place))
 
 
 def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Watcher, say: Say) -> RunCard:
@@ -237,17 +258,25 @@ def _fill_in(pipeline: Pipeline, module: str, params: dict[str, str], registry: 
         params["insecure-registries"] = json.dumps([*hosts, *([host] if host not in hosts else [])])
 
 
+def _registry(
+    params: Mapping[str, str], environ: Mapping[str, str], auth_file: Path | None, patience: Patience | None = None
+) -> Registry:
+    """Return the client that the parameters of a run ask for."""
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.values.access import access_from
+
+    own = {**environ, **({"REGISTRY_AUTH_FILE": str(auth_file)} if auth_file else {})}
+    hosts = json.loads(params.get("insecure-registries") or "[]")
+    access = access_from(hosts, params.get("registry-ca", ""), own, params.get("registry-mirrors", ""))
+    return Registry(access, patience)
+
+
 def _alive(params: Mapping[str, str], environ: Mapping[str, str], auth_file: Path | None) -> Callable[[str, str], bool]:
     def alive(url: str, digest: str) -> bool:
-        from dtkpipe.clients.registry import Registry
-        from dtkpipe.values.access import access_from
         from dtkpipe.values.image import ImageRef
 
-        own = {**environ, **({"REGISTRY_AUTH_FILE": str(auth_file)} if auth_file else {})}
-        hosts = json.loads(params.get("insecure-registries") or "[]")
         try:
-            access = access_from(hosts, params.get("registry-ca", ""), own, params.get("registry-mirrors", ""))
-            return Registry(access).exists(ImageRef.parse(url).at(digest))
+            return _registry(params, environ, auth_file).exists(ImageRef.parse(url).at(digest))
         except (UnreachableError, InvalidError):
             return False  # the task that needs it says so better
 

@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         from_step: Annotated[str, typer.Option(metavar="TASK", help="Run this task again, and all behind it")] = "",
         force: Annotated[bool, typer.Option("--force", help="Run every task again")] = False,
         keep: Annotated[bool, typer.Option("--keep", help="Keep candidates and working folders")] = False,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, and run nothing")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run", help="Check what was asked for, and run nothing")] = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only say how it ended")] = False,
         verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what the tasks say")] = False,
         output: AnyForm = "table",
@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
         The local engine follows the run to its end, and exits with its outcome. The same inputs are the same run:
         what succeeded before is reused.
         """
-        from dtkpipe.app.submit import Request, prepare
+        from dtkpipe.app.submit import Request, prepare, try_places
         from dtkpipe.settings import load
 
         settings = load(os.environ, Path.cwd())
@@ -74,6 +74,7 @@ def register(app: typer.Typer) -> None:
         prepared = prepare(request, Path.cwd(), talk)
         if dry_run:
             return _dry(prepared, output)
+        try_places(prepared, os.environ)
         card = _follow(prepared, quiet=quiet, verbose=verbose)
         return _tell(card, request, output)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -111,11 +112,7 @@ def upload(transport: Transport, repo: ImageRef, source: IO[bytes], descriptor: 
     for left in range(transport.patience.attempts - 1, -1, -1):
         try:
             if not location:
-                begun = transport.send(
-                    "POST", repo, f"{repo.repository}/blobs/uploads/", asked=asked, rights=PUSH, ok=(202,),
-                    headers={"Content-Length": "0"},
-                )  # fmt: skip
-                location = _location(begun, repo)
+                location = _begin(transport, repo, asked)
             _put(transport, repo, source, descriptor, location, offset, asked)
         except (UnreachableError, RunFailedError, NotFoundError) as error:
             # Not found is an upload that the registry has given up; without an upload, it is the repository.
@@ -124,6 +121,29 @@ def upload(transport: Transport, repo: ImageRef, source: IO[bytes], descriptor: 
             location, offset = _progress(transport, repo, location, asked) if location else ("", 0)
         else:
             return
+
+
+def try_out(transport: Transport, repo: ImageRef) -> None:
+    """Begin an upload and end it at once: the one question about the right to push that every registry answers."""
+    location = _begin(transport, repo, f"push to {repo.name}")
+    with contextlib.suppress(DtkpipeError):  # then it ends by itself, some day
+        _end(transport, repo, location)
+
+
+def _begin(transport: Transport, repo: ImageRef, asked: str) -> str:
+    """Begin an upload; return where to send it to."""
+    begun = transport.send(
+        "POST", repo, f"{repo.repository}/blobs/uploads/", asked=asked, rights=PUSH, ok=(202,),
+        headers={"Content-Length": "0"},
+    )  # fmt: skip
+    return _location(begun, repo)
+
+
+def _end(transport: Transport, repo: ImageRef, location: str) -> None:
+    """End an upload that was begun, so that the registry does not wait for us."""
+    transport.send(
+        "DELETE", repo, location, asked=f"end an upload to {repo.name}", rights=PUSH, ok=(200, 202, 204, 404, 405)
+    ).drain_conn()
 
 
 def _put(
@@ -169,11 +189,7 @@ def mount(transport: Transport, repo: ImageRef, descriptor: Descriptor, source: 
     answer.drain_conn()
     if answer.status == 201:
         return True
-    # The registry began an upload instead: end it, so that it does not wait for us.
-    transport.send(
-        "DELETE", repo, _location(answer, repo), asked=f"end an upload to {repo.name}", rights=PUSH,
-        ok=(200, 202, 204, 404, 405),
-    ).drain_conn()  # fmt: skip
+    _end(transport, repo, _location(answer, repo))  # what it began instead
     return False
 
 

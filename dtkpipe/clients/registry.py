@@ -158,6 +158,10 @@ class Registry:
 
     # Writing
 
+    def try_push(self, repo: ImageRef) -> None:
+        """See whether we could push to a repository, without pushing. Raises what a push would."""
+        blobs.try_out(self._transport, repo)
+
     def push_blob(self, repo: ImageRef, data: bytes | IO[bytes], descriptor: Descriptor | None = None) -> Descriptor:
         """Push a blob unless it is there. A file needs its `descriptor`, and must be seekable."""
         if isinstance(data, bytes):
