@@ -133,9 +133,9 @@ def local_runs(work: Path) -> Iterator[Row]:
 
 
 def submit(module: Path, *more: str) -> RunCard:
-    done = subprocess.run([*SUBMIT, str(module), *more], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    done = subprocess.run([*SUBMIT, str(module), *more], capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
-        sys.exit(f"{shown([*SUBMIT, str(module), *more])} ended with exit code {done.returncode}")
+        sys.exit(f"{shown([*SUBMIT, str(module), *more])} ended with exit code {done.returncode}\n{done.stderr}")
     return RunCard.from_json(json.dumps(json.loads(done.stdout)))
 
 
