@@ -227,7 +227,7 @@ class Resolver:
                 f"there is no OpenShift {version} for {choice.arch}", failed.what, f"nearest that are known: {near}",
                 hint=f"dtkpipe catalog list --minor {version.major}.{version.minor}",
             ) from failed  # fmt: skip
-        knows = f"the lock knows of it: {row.to_json()}" if row else "the lock does not know it"
+        knows = f"the lock knows of it: {row.knowledge}" if row else "the lock does not know it"
         raise type(failed)(failed.what, *failed.details, knows, hint=failed.hint) from failed
 
     def _redhat(self, wanted: Wanted, choice: Choice) -> Answer:
@@ -250,7 +250,7 @@ class Resolver:
         known = self.lock.versions(version.line) or [one.version for one in self.lock]
         return NotFoundError(
             f"the lock does not know the toolkit of OpenShift {version} for {choice.arch}",
-            f"it knows: {row.to_json()}" if row else f"nearest: {', '.join(map(str, nearest(version, known)))}",
+            f"it knows: {row.knowledge}" if row else f"nearest: {', '.join(map(str, nearest(version, known)))}",
             hint=f"ask the registry: dtkpipe resolve --release {version} --arch {choice.arch} --via payload",
         )
 

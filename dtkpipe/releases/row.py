@@ -77,6 +77,13 @@ class Row:
         """Where it is from and when that was, in words."""
         return "; ".join(filter(None, (", ".join(self.source), self.date)))
 
+    @property
+    def knowledge(self) -> str:
+        """What is known of it, in words: `toolkit sha256:..., kernel 5.14.0-... (from ...; 2024-09-10)`."""
+        facts = {**self._facts(), "withdrawn": self.withdrawn}
+        known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items() if value)
+        return f"{known or 'that it exists'} (from {', '.join(self.source)}; {self.date})"
+
     def to_json(self) -> str:
         """Write the row as one line of JSON, which is YAML too; the same row is always the same bytes."""
         facts = {

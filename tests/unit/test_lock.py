@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtkpipe.app.catalog import Selection, by_kernel, difference, spans
-from dtkpipe.errors import InvalidError
+from dtkpipe.errors import InvalidError, NotFoundError
 from dtkpipe.releases.lock import Lock, parse, render
+from dtkpipe.releases.resolver import Choice, resolver_for
 from dtkpipe.releases.row import VARIANTS, ConflictError, Row
 from dtkpipe.resources import shipped
-from dtkpipe.values.arch import ARCHES
+from dtkpipe.values.arch import ARCHES, X86_64
 from dtkpipe.values.kernel import Kernel
-from dtkpipe.values.version import Version
+from dtkpipe.values.version import Version, Wanted
 from tests.picture import picture
 from tests.reference import PICTURE
 
@@ -115,6 +116,21 @@ def test_a_row_is_one_line_and_back(row: Row) -> None:
     assert "\n" not in line
     assert Row.parse(line) == row
     assert yaml.safe_load(line) == json.loads(line)
+
+
+@given(rows)
+def test_a_row_in_words_has_all_that_is_known_and_no_json(row: Row) -> None:
+    known = [row.payload, row.toolkit, row.os_image, row.rhcos, *map(str, row.kernels.values()), *row.source, row.date]
+    assert all(fact in row.knowledge for fact in known)
+    assert not set('{}"[]') & set(row.knowledge)
+
+
+def test_an_error_says_in_words_what_the_lock_knows() -> None:
+    resolver = resolver_for(FOLDER, lambda: pytest.fail("no registry is needed"))
+    with pytest.raises(NotFoundError) as caught:
+        resolver.release(Wanted.parse("4.8.2"), Choice(arch=X86_64, via="lock"))
+    known = "rhcos 48.84.202107202156-0, kernel rt 4.18.0-305.10.2.rt7.83.el8_4.x86_64 (from sriov-fec; 2026-08-21)"
+    assert caught.value.details == (f"it knows: {known}",)
 
 
 @given(rows, rows)
