@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dtkpipe.errors import UsageError
-from dtkpipe.model.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from dtkpipe.model.pipeline import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Values for parameters, by where they are from: the settings are for every pipeline, and say less than a user."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, pipeline: Pipeline) -> dict[str, str]:
+        """Return what there is for a pipeline. A setting that it has no parameter for is none of its business."""
+        names = {param.name for param in pipeline.params}
+        return {**{name: value for name, value in self.settings.items() if name in names}, **self.given}
 
 
 def known(pipeline: Pipeline, given: Mapping[str, str]) -> dict[str, str]:
     """Return `given` in the pipeline's order. Raises UsageError for a parameter that the pipeline does not have."""
     names = [param.name for param in pipeline.params]
     if wrong := [name for name in given if name not in names]:
+        import difflib
+
         near = difflib.get_close_matches(wrong[0], names, n=1)
         raise UsageError(
             f"pipeline `{pipeline.name}` has no parameter `{wrong[0]}`",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtkpipe import __version__
-from dtkpipe.app.params import complete, known
+from dtkpipe.app.params import Inputs, complete, known
 from dtkpipe.app.pipelines import load
 from dtkpipe.app.registry import loopback_registry
 from dtkpipe.app.runs import Runs
@@ -34,10 +34,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What the user asked for. `inputs` are parameters of the pipeline."""
+    """What the user asked for."""
 
     pipeline: str = ""
-    inputs: Mapping[str, str] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
+    """Values for the pipeline's parameters."""
     sign_key: Path | None = None
     sign_passphrase_file: Path | None = None
     auth_file: Path | None = None
@@ -69,7 +70,8 @@ def prepare(request: Request, here: Path, say: Say) -> Prepared:
     """
     pipeline = load(request.pipeline or ("kmod" if request.load_on_this_host else "prebuild"))
     _refuse_what_is_not_for_here(pipeline, request)
-    params = known(pipeline, {**request.inputs, **({"target": "host"} if request.load_on_this_host else {})})
+    target = {"target": "host"} if request.load_on_this_host else {}
+    params = known(pipeline, {**request.inputs.of(pipeline), **target})
     # Nothing is started or fetched when something is missing; what goes to loopback is known later.
     complete(pipeline, {**params, **dict.fromkeys(_unplaced(pipeline, pipeline.name, params), "localhost/later")})
     if _has_step(pipeline, "resolve"):
@@ -152,7 +154,7 @@ def with_findings(card: RunCard) -> RunCard:
 
 def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
     for secret in (secret for task in pipeline.all_tasks for secret in task.secrets):
-        if secret.param in request.inputs:
+        if secret.param in request.inputs.given:
             raise UsageError(
                 f"`{secret.param}` names a Secret of a cluster, and this run is on this machine",
                 hint=f"give its files: --sign-key, --auth-file, or --secret {secret.name}=FOLDER",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dtkpipe.app.params import Inputs
 from dtkpipe.cli.inputs import PipelineOption, takes_inputs
 from dtkpipe.cli.output import say
 
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         engine: Engine,
         pipeline: PipelineOption = "kmod",
         form: As = "template",
-        inputs: Mapping[str, str],
+        inputs: Inputs,
         output: Annotated[
             Literal["yaml", "json", "name"], typer.Option("-o", "--output", help="Form of the answer on stdout")
         ] = "yaml",
@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compiled_as_asked(
-    engine: str, pipeline: str, form: str, inputs: Mapping[str, str], runner_image: str, run_name: str, strict: bool
+    engine: str, pipeline: str, form: str, inputs: Inputs, runner_image: str, run_name: str, strict: bool
 ) -> Rendered:
     """Compile, and say on stderr what the engine does otherwise than the pipeline asks."""
     from dtkpipe.app.compile import Wanted, compile_pipeline
@@ -83,11 +83,12 @@ def compiled_as_asked(
     from dtkpipe.engines.rendered import Form
     from dtkpipe.model.images import DEFAULTS, RUNNER
 
+    chosen = load(pipeline)
     wanted = Wanted(
-        engine=engine, form=Form(form), params=inputs, runner_image=runner_image or DEFAULTS[RUNNER],
+        engine=engine, form=Form(form), params=inputs.of(chosen), runner_image=runner_image or DEFAULTS[RUNNER],
         run_name=run_name, strict=strict,
     )  # fmt: skip
-    rendered = compile_pipeline(load(pipeline), wanted)
+    rendered = compile_pipeline(chosen, wanted)
     for one in rendered.unsupported:
         say(f"note: {one}")
     return rendered

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dtkpipe.app.params import Inputs
 from dtkpipe.cli.compile import As, Engine, RunName, RunnerImage, compiled_as_asked
 from dtkpipe.cli.inputs import PipelineOption, takes_inputs
 
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         engine: Engine,
         pipeline: PipelineOption = "kmod",
         form: As = "template",
-        inputs: Mapping[str, str],
+        inputs: Inputs,
         runner_image: RunnerImage = "",
         run_name: RunName = "",
     ) -> int:

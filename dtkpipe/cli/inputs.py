@@ -1,7 +1,8 @@
 """The options that stand for a pipeline's parameters: one table for every command that takes them.
 
-A command asks for them with `@takes_inputs` and a parameter `inputs: Mapping[str, str]`: it gets the parameters that
-were given, name -> the string that engines pass. `-p NAME=VALUE` reaches those that have no option of their own.
+A command asks for them with `@takes_inputs` and a parameter `inputs: Inputs`: it gets the parameters that were given,
+name -> the string that engines pass, and what the settings say of the others. `-p NAME=VALUE` reaches
+those that have no option of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from dtkpipe.app.params import Inputs
 from dtkpipe.errors import UsageError
 
 _PANEL = "What to run it with"
@@ -78,7 +80,7 @@ def takes_inputs(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_inputs(**options: Any) -> Any:
         given = {choice: options.pop(choice.keyword) for choice in CHOICES}
-        return command(inputs=_with_settings(_collect(given, options.pop("param"))), **options)
+        return command(inputs=_inputs(_collect(given, options.pop("param"))), **options)
 
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "inputs"]
     added = [*(_parameter(choice) for choice in CHOICES), _PARAM]
@@ -157,24 +159,24 @@ def _collect(given: Mapping[Choice, Any], pairs: list[str]) -> dict[str, str]:
     return inputs
 
 
-def _with_settings(inputs: Mapping[str, str]) -> dict[str, str]:
+def _inputs(given: Mapping[str, str]) -> Inputs:
     """Add what the settings say where the command line says nothing."""
     from dtkpipe.settings import load
 
-    added = dict(inputs)
+    added: dict[str, str] = {}
     settings = load(os.environ, Path.cwd())
     for choice in CHOICES:
         setting = settings.get(choice.name)
-        if choice.name in inputs or not setting or not setting.value:
+        if choice.name in given or not setting or not setting.value:
             continue
-        if choice.name == "release" and ("kernel" in inputs or "toolkit" in inputs):
+        if choice.name == "release" and ("kernel" in given or "toolkit" in given):
             continue  # a kernel or a toolkit that is named says what to build for
         value = setting.value
         if setting.key.kind == "path":
             added[choice.name] = _as_string(choice, Path(str(value)))
         else:
             added[choice.name] = _as_string(choice, list(value) if setting.key.kind == "list" else value)
-    return added
+    return Inputs(given=given, settings=added)
 
 
 def _as_string(choice: Choice, value: Any) -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dtkpipe.app.params import Inputs
 from dtkpipe.cli.inputs import takes_inputs
 from dtkpipe.cli.output import AnyForm, emit, say
 
 if TYPE_CHECKING:
-    from dtkpipe.app.submit import Prepared, Request
+    from dtkpipe.app.submit import Prepared
     from dtkpipe.settings import Setting
     from dtkpipe.values.run import RunCard
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     @takes_inputs
     def submit(
         *,
-        inputs: Mapping[str, str],
+        inputs: Inputs,
         engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="local")] = "",
         pipeline: Annotated[
             str, typer.Option(metavar="PIPELINE", help="A pipeline's name or file: kmod, prebuild (default), mine.py")
@@ -76,7 +76,7 @@ def register(app: typer.Typer) -> None:
             return _dry(prepared, output)
         try_places(prepared, os.environ)
         card = _follow(prepared, quiet=quiet, verbose=verbose)
-        return _tell(card, request, output)
+        return _tell(card, prepared, output)
 
 
 def _require_local(engine: str) -> None:
@@ -132,7 +132,7 @@ def _follow(prepared: Prepared, *, quiet: bool, verbose: bool) -> RunCard:
         return card
 
 
-def _tell(card: RunCard, request: Request, output: AnyForm) -> int:
+def _tell(card: RunCard, prepared: Prepared, output: AnyForm) -> int:
     """Print the answer and the next command; return the exit code of the run's outcome. Raises why the run failed."""
     import json
 
@@ -153,7 +153,7 @@ def _tell(card: RunCard, request: Request, output: AnyForm) -> int:
     reused = all(step.reused for step in card.steps if step.name != "resolve" and step.exit_code == 0)
     took = f"{card.finished - card.created:.1f} s"
     say(f"\nreused: all of it was there already, checked in {took}" if reused else f"\ndone in {took}")
-    for line in _next(card, request):
+    for line in _next(card, prepared):
         say(line)
     return 0
 
@@ -167,12 +167,12 @@ def _step_summary(card: RunCard) -> None:
             summary.write(markdown([card]) + "\n")
 
 
-def _next(card: RunCard, request: Request) -> list[str]:
+def _next(card: RunCard, prepared: Prepared) -> list[str]:
     from dtkpipe.app.registry import HOST
     from dtkpipe.report.card import image_of
 
     image = image_of(card, "publish")
-    if image.startswith(f"{HOST}:") and "push-to" not in request.inputs:
+    if image.startswith(f"{HOST}:") and not prepared.params.get("push-to"):
         return [
             "the image is in the cache's own registry, which is up only while it is used; to copy it out:",
             f"  dtkpipe registry skopeo copy --src-tls-verify=false docker://{image} oci-archive:{_archive(card)}",

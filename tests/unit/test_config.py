@@ -120,6 +120,24 @@ def test_a_mistake_ends_the_command(cli: Cli) -> None:
         assert "did you mean `release`?" in said.err
 
 
+def test_a_setting_is_no_business_of_a_pipeline_without_that_parameter(cli: Cli) -> None:
+    write(cli.here / "dtkpipe.toml", 'release = "debian-12"\nvariant = "rt"\npush-to = "localhost:1/x"')
+    (cli.here / "mine.py").write_text(
+        "from dtkpipe.model import InputRef, Pipeline, container, param\n"
+        "release, value = param('release', 'What it is for')\n"
+        "one = container('one', image='quay.io/a/b:1', argv=['x', '--', InputRef('r')], inputs={'r': value}, "
+        "params=(release,))\n"
+        "mine = Pipeline('mine', 'One task', tasks=(one,))\n"
+    )
+    said = cli("submit", "--pipeline=mine.py", "--dry-run", "-o", "json")
+    assert (said.code, json.loads(said.out)["inputs"]) == (0, {"release": "debian-12"}), said.err
+    for engine in ("argo", "tekton"):
+        assert cli("compile", "--engine", engine, "--as", "run", "--pipeline=mine.py").code == 0
+    # Who types it is told.
+    said = cli("submit", "--pipeline=mine.py", "--dry-run", "--variant=rt")
+    assert (said.code, "pipeline `mine` has no parameter `variant`" in said.err) == (2, True)
+
+
 def test_settings_stand_in_for_flags(cli: Cli) -> None:
     write(cli.here / "dtkpipe.toml", 'release = "debian-12"\npush-to = "localhost:1/x"\ninsecure-registries = ["a:1"]')
     (cli.here / "src").mkdir()
