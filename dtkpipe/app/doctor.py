@@ -50,11 +50,11 @@ NEEDS = (
     Need("buildah", "buildah", ("build",), ("--version",)),
     Need("/usr/lib/podman/netavark", "netavark", ("build",)),  # newer buildahs do not start without it
     Need("newuidmap", "uidmap", ("build", "tests")),
-    Need("apt-get", "apt", ("toolkits",), ("--version",)),
+    Need("apt-get", "apt", ("build", "toolkits"), ("--version",)),
     Need("dpkg-deb", "dpkg", ("build", "toolkits"), ("--version",)),
-    Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", ("toolkits",)),
-    Need("depmod", "kmod", ("build", "toolkits", "verify", "verify-arm", "secure-boot"), ("--version",)),
-    Need("/bin/busybox", "busybox-static", ("build", "verify")),
+    Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", ("build", "toolkits")),
+    Need("depmod", "kmod", ("build", "verify", "verify-arm", "secure-boot"), ("--version",)),
+    Need("/bin/busybox", "busybox-static", ("verify",)),
     Need("qemu-system-x86_64", "qemu-system-x86", ("verify", "secure-boot"), ("--version",)),
     Need("qemu-system-aarch64", "qemu-system-arm", ("verify-arm",), ("--version",)),
     Need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf", ("secure-boot",)),
@@ -211,12 +211,12 @@ def _has_ids(user: str) -> bool:
 
 
 def _archive_is_known(_cache: Path) -> str:
-    """See that apt has a distribution's archive to take kernels from."""
-    listed = process.run(["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"], ok=None).output
-    sites = sorted({line.strip() for line in listed.splitlines() if line.strip()})
-    if not sites:
+    """See that apt has Debian's archive to take kernels from."""
+    from dtkpipe.tools.apt import archive_site
+
+    if not archive_site(security=False):
         raise UnsupportedError("apt has no archive to take kernels from", hint="add one to /etc/apt/sources.list")
-    return f"{len(sites)} configured"
+    return "known" if archive_site(security=True) else "known, without security updates"
 
 
 def _space(cache: Path) -> str:

@@ -215,8 +215,8 @@ class Archive:
             (root / folder).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
         signed = f" signed-by={_KEYRING}" if _KEYRING.exists() else ""
-        sites = {self.suite: _site(security=False)}
-        sites |= {f"{self.suite}-{one}": _site(security=one == "security") for one in self._pockets}
+        sites = {self.suite: archive_site(security=False)}
+        sites |= {f"{self.suite}-{one}": archive_site(security=one == "security") for one in self._pockets}
         if not sites[self.suite]:
             raise UnsupportedError(
                 "this machine's apt does not know where Debian's archive is",
@@ -248,7 +248,7 @@ _MAIN = re.compile(r"'(\S+)/dists/([^/]+)/main/binary-[a-z0-9]+/Packages\S*'")
 _CODENAME = r"(bullseye|bookworm|trixie|forky|duke|sid|oldoldstable|oldstable|stable|testing|unstable)"
 
 
-def _site(security: bool) -> str:
+def archive_site(security: bool) -> str:
     """Return where the machine's own apt fetches Debian (or its security updates) from; "" if it does not say.
 
     Third parties name their suites like Debian's: among several sites the one that is laid out like Debian's counts.

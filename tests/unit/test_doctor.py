@@ -80,6 +80,20 @@ def test_a_full_disk_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     )  # fmt: skip
 
 
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    ("more", "found"), [("", []), ('Dir::Etc::sourcelist "/dev/null"; Dir::Etc::sourceparts "/dev/null";', ["archive"])]
+)
+def test_a_fresh_machine_knows_the_archive_before_it_has_package_lists(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: str, found: list[str]
+) -> None:
+    (tmp_path / "lists/partial").mkdir(parents=True)
+    (tmp_path / "apt.conf").write_text(f'Dir::State::lists "{tmp_path}/lists"; {more}\n')
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    assert process.run(["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]).output == ""
+    assert [one.name for one in missing(examine(["toolkits"], tmp_path))] == found
+
+
 def test_fix_without_rights_says_what_root_has_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", path_without("buildah", tmp_path / "bin"))
     Path(tmp_path / "bin/sudo").unlink(missing_ok=True)
