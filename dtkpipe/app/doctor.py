@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dtkpipe.errors import DtkpipeError, UnsupportedError, UsageError
-from dtkpipe.tools import process
+from dtkpipe.tools import process, qemu
+from dtkpipe.tools.process import ToolMissingError
+from dtkpipe.values.arch import Arch
 
 JOBS = {
     "build": "compile modules and put them into images",
@@ -232,7 +234,11 @@ def _space(cache: Path) -> str:
 
 def _kvm(_cache: Path) -> str:
     """KVM is faster, and never needed."""
-    return "usable" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "not usable: kernels run emulated, in seconds"
+    try:
+        runs = qemu.accelerated(Arch.host())
+    except ToolMissingError:
+        runs = False
+    return "runs machines" if runs else "runs no machines here: kernels are emulated, in seconds"
 
 
 _CHECKS: tuple[tuple[str, str, Callable[[Path], str]], ...] = (

@@ -28,9 +28,10 @@ _COMMAND_LINE = " ".join(
         "quiet loglevel=1 panic=-1 log_buf_len=2M printk.devkmsg=on",
         # Hang detectors stay off: an emulated machine on a busy host looks stuck to them. We keep the time.
         "nowatchdog rcupdate.rcu_cpu_stall_suppress=1",
-        # A second less under emulation, and nothing that a module could notice. On a busy host timers come late, which a
-        # kernel that checks them takes for a broken machine.
-        "no_timer_check mitigations=off cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on",
+        # On a busy host timers come late, which a kernel that checks them takes for a broken machine.
+        "no_timer_check",
+        # A second less under emulation, and nothing that a module could notice.
+        "mitigations=off cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on",
     )
 )
 ENFORCE = "module.sig_enforce=1"
