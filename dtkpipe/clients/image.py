@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -236,22 +236,29 @@ def _write(source: IO[bytes] | None, entry: Entry, file: Path) -> None:
 
 
 def read_files(
-    registry: Registry, ref: ImageRef, manifest: Manifest, paths: Collection[str], *, budget: int = LIMIT
-) -> dict[str, bytes]:
-    """Read a few small files from the topmost layers that have them; lower layers are not fetched.
+    registry: Registry,
+    ref: ImageRef,
+    manifest: Manifest,
+    paths: Collection[str],
+    *,
+    budget: int = LIMIT,
+    size: int = 2**20,
+) -> Iterator[dict[str, bytes]]:
+    """Give the files that are wanted, layer by layer, the topmost first; a layer without any of them gives nothing.
 
-    `paths` are exact, links are not followed. A path that the image does not have, or has below `budget` bytes of
-    layers, is not in the answer.
+    Each file comes once, from the topmost layer that has it. Who has enough goes on no further: lower layers are then
+    not fetched. `paths` are exact, links are not followed. Not there is what lies below `budget` bytes of layers;
+    of a file the first `size` bytes count.
     """
-    missing, found = set(paths), dict[str, bytes]()
+    missing, limit = set(paths), min(LIMIT, _EXPANSION * budget)
     for descriptor in reversed(manifest.layers):
         budget -= descriptor.size
         if not missing or budget < 0:
-            break
+            return
         gone = set()
         name = f"layer {descriptor.digest} of {ref.name}"
         here = dict[str, bytes]()
-        with registry.open_blob(ref, descriptor) as blob, unpacked(blob, name) as (tar, _):
+        with registry.open_blob(ref, descriptor) as blob, unpacked(blob, name, limit) as (tar, _):
             for entry, member, archive in members(tar, name):
                 if entry.name == OPAQUE:
                     gone |= {path for path in missing if path.startswith(f"{entry.parent}/")}
@@ -260,11 +267,11 @@ def read_files(
                     gone |= {path for path in missing if path == hidden or path.startswith(f"{hidden}/")}
                 elif entry.path in missing and entry.kind == "file":
                     source = archive.extractfile(member)
-                    here[entry.path] = source.read(_SMALL) if source else b""
-        found |= here
+                    here[entry.path] = source.read(size) if source else b""
+        if here:
+            yield here
         missing -= gone | here.keys()
-    return found
 
 
-_SMALL = 2**20
-"""Bytes of a small file; what goes beyond is cut."""
+_EXPANSION = 32
+"""How many times the budget a layer may unpack to. Software packs to a third."""

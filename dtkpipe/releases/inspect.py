@@ -13,13 +13,13 @@ from typing import TypeVar
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import DtkpipeError, NotFoundError
 from dtkpipe.releases.images import Stream
-from dtkpipe.toolkits.existing import kernel_named, kernels_told
+from dtkpipe.toolkits.existing import RELEASE_FILE, kernel_named, kernels_told
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 
 BUDGET = 32 * 2**20
-"""Bytes of a toolkit's layers that are read for its release file. The file stands alone in the newest layer."""
+"""Bytes of a toolkit's layers that are read. Its release file stands alone in the newest."""
 _OS_LABELS = ("ostree.linux", "com.coreos.rpm.kernel")
 
 T = TypeVar("T")
@@ -67,10 +67,12 @@ def toolkit_kernels(
     manifest = registry.manifest(toolkit, arch)
     found, where = kernels_told(registry, toolkit.at(manifest.digest), manifest, arch, variants, budget=BUDGET)
     if not found:
+        size = sum(layer.size for layer in manifest.layers)
+        below = f"{(size - BUDGET) // 2**20 + 1} MiB of layers lie below, and are not pulled" if size > BUDGET else ""
         raise NotFoundError(
             f"{toolkit} does not tell its kernel for {arch}",
-            f"looked in: its labels; /etc/driver-toolkit-release.json in its newest {BUDGET // 2**20} MiB of layers",
-            "its package database lies in the layers below, which are not pulled",
+            f"looked in: its labels; /{RELEASE_FILE} and packages in its newest {BUDGET // 2**20} MiB of layers",
+            *filter(None, (where, below)),
             hint=f"dtkpipe step resolve --toolkit {toolkit} pulls it and looks at the kernels inside",
         )
     return found, where

@@ -1,4 +1,4 @@
-"""The kernel that a toolkit image is for, read from the image: labels, then its release file, then its folders.
+"""The kernel that a toolkit image is for, read from it: labels, release file, package database, then its folders.
 
 Labels and file as github.com/openshift/driver-toolkit writes them; not every build fills them in, and some put error
 texts of rpm there, so only what looks like one kernel release counts.
@@ -18,11 +18,13 @@ from dtkpipe.clients.layers import LIMIT
 from dtkpipe.clients.manifest import Manifest
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import InvalidError, NotFoundError
+from dtkpipe.toolkits import packages
 from dtkpipe.values.arch import ARCHES, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 
 RELEASE_FILE = "etc/driver-toolkit-release.json"
+_DOCUMENT = 2**20
 _RED_HAT = re.compile(r"\d+\.\d+\.\d+-[\w.]+\.el\d+(_\d+)?(nv)?(\.(x86_64|aarch64|ppc64le|s390x))?(\+(rt|64k))?")
 _DEBIAN = re.compile(r"\d+\.\d+\.\d+[-+][a-z0-9.+~-]*(amd64|arm64)(-16k)?")
 _KERNEL_FOLDERS = re.compile(r"(?:usr/src/kernels|(?:usr/)?lib/modules)/([^/]+)")
@@ -81,20 +83,32 @@ def kernels_told(
     *,
     budget: int = LIMIT,
 ) -> tuple[Mapping[str, Kernel], str]:
-    """Return the kernels that a toolkit's labels or its release file tell of, by variant, and where they were read.
+    """Return the kernels that a toolkit tells of, by variant, and where they were read.
 
-    The file is read where the labels say nothing, or lack one of `variants`; of the image's layers at most `budget`
-    bytes, newest first. Empty when neither tells.
+    Its release file is read where the labels say nothing, or lack one of `variants`; the package database where both
+    say nothing. Of the image's layers at most `budget` bytes are read, newest first. Empty when nothing tells: then the
+    words are why.
     """
     labels = registry.config_of(image, manifest).labels
     kernels = _by_variant(labels.get("kernel-version"), labels.get("kernel-rt-version"), arch)
     if kernels and kernels.keys() >= set(variants):
         return kernels, "from the image's labels"
-    said = _document(read_files(registry, image, manifest, [RELEASE_FILE], budget=budget).get(RELEASE_FILE, b""))
-    more = _by_variant(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch)
-    if not more:
-        return kernels, "from the image's labels"
-    return {**more, **kernels}, f"from {'its labels and ' if kernels else ''}/{RELEASE_FILE}"
+    why = "it has no package database in the layers that were read"
+    # The database lies far down: it is worth its bytes only where the labels say nothing.
+    paths = [RELEASE_FILE] if kernels else [RELEASE_FILE, *packages.DATABASES, packages.BERKELEY]
+    for found in read_files(registry, image, manifest, paths, budget=budget, size=packages.SIZE):
+        said = _document(found.get(RELEASE_FILE, b"")[:_DOCUMENT])
+        if more := _by_variant(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch):
+            return {**more, **kernels}, f"from {'its labels and ' if kernels else ''}/{RELEASE_FILE}"
+        try:
+            for path in packages.DATABASES:
+                if installed := packages.kernels_installed(found[path], arch) if path in found else {}:
+                    return installed, f"from its package database /{path}"
+        except InvalidError as error:
+            why = "; ".join((error.what, *error.details))
+        if packages.BERKELEY in found:
+            why = f"its package database /{packages.BERKELEY} is that of RHEL 8 (Berkeley DB), which cannot be read"
+    return kernels, "from the image's labels" if kernels else why
 
 
 def _by_variant(plain: Any, realtime: Any, arch: Arch | None) -> dict[str, Kernel]:

@@ -242,9 +242,18 @@ def test_small_files_come_from_the_topmost_layer_alone(client: Registry, repo: I
     image = push_image(
         client, repo, [layer(file("etc/r.json", b"old"), file("etc/gone", b"1")), layer(file("etc/r.json", release))]
     )
-    assert read_files(client, image, client.manifest(image), ["etc/r.json"]) == {"etc/r.json": release}
+    assert list(read_files(client, image, client.manifest(image), ["etc/r.json"])) == [{"etc/r.json": release}]
+    both = read_files(client, image, client.manifest(image), ["etc/r.json", "etc/gone"])
+    assert list(both) == [{"etc/r.json": release}, {"etc/gone": b"1"}]
     hidden = push_image(client, repo, [layer(file("etc/gone", b"1")), layer(file("etc/.wh.gone"))])
-    assert read_files(client, hidden, client.manifest(hidden), ["etc/gone", "nothing"]) == {}
+    assert list(read_files(client, hidden, client.manifest(hidden), ["etc/gone", "nothing"])) == []
+
+
+def test_small_files_are_looked_for_within_bounds(client: Registry, repo: ImageRef) -> None:
+    """A layer that is small on the wire, and without end when it is unpacked."""
+    bomb = push_image(client, repo, [layer(file("zeros", bytes(64 * 2**20)), file("etc/r.json", b"x"))])
+    with pytest.raises(RunFailedError, match="unpacks to more than 32 MiB"):
+        list(read_files(client, bomb, client.manifest(bomb), ["etc/r.json"], budget=2**20))
 
 
 # Rewriting

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import lzma
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,12 +13,13 @@ from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import NotFoundError, RunFailedError
 from dtkpipe.releases.images import CONTENT, RELEASES, release_image
 from dtkpipe.releases.resolver import Choice, resolver_for
+from dtkpipe.toolkits.packages import BERKELEY, DATABASES
 from dtkpipe.values.arch import AARCH64, ARCHES, X86_64, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.mirrors import parse_mirrors
 from dtkpipe.values.version import Version, Wanted
 from tests.fixtures.faults import QUICK
-from tests.fixtures.images import device, layer, symlink
+from tests.fixtures.images import device, file, layer, symlink
 from tests.fixtures.openshift import KERNEL, RHCOS, OpenShift, Site, known
 
 RT = f"{KERNEL}+rt"
@@ -179,6 +182,46 @@ def test_variants(site: Site) -> None:
     assert "derived" in answer.how[-1]
     with pytest.raises(NotFoundError, match="no kernel of variant `rt`"):
         site.resolver.toolkit(toolkit, Choice(arch=AARCH64, variant="rt"))
+
+
+def _package_database(arch: Arch) -> bytes:
+    return lzma.decompress((Path(__file__).parents[1] / f"fixtures/rpmdb/{arch}.sqlite.xz").read_bytes())
+
+
+@pytest.mark.parametrize("path", DATABASES)
+def test_packages_of_toolkits(site: Site, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last way: two databases that rpm made, of a toolkit whose release file and labels say nothing."""
+    monkeypatch.setattr("dtkpipe.releases.inspect.BUDGET", 2**20)
+    for arch, variant, suffix in ((X86_64, "rt", "+rt"), (AARCH64, "64k", "+64k")):
+        database = layer(file(path, _package_database(arch)))
+        kernel = f"5.14.0-427.24.1.el9_4.{arch}"
+        toolkit = site.openshift.toolkit(
+            document={"KERNEL_VERSION": "package is not installed"}, on_top=[database], arch=arch
+        )
+        answer = site.resolver.toolkit(toolkit, Choice(arch=arch))
+        assert (str(answer.kernel), answer.how[1]) == (kernel, f"kernel from its package database /{path}")
+        assert str(site.resolver.toolkit(toolkit, Choice(arch=arch, variant=variant)).kernel) == f"{kernel}{suffix}"
+    assert site.pulled() == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        (BERKELEY, b"\0" * 12 + b"\x61\x15\x06\x00", "RHEL 8"),
+        (DATABASES[1], b"SQLite format 3\0 and no more", "its package database is damaged"),
+        (DATABASES[1], b"", "its package database has no packages"),
+    ],
+)
+def test_packages_that_cannot_be_read(
+    site: Site, path: str, content: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dtkpipe.releases.inspect.BUDGET", 2**20)
+    toolkit = site.openshift.toolkit(document={}, on_top=[layer(file(path, content))])
+    with pytest.raises(NotFoundError, match="does not tell its kernel") as failed:
+        site.resolver.toolkit(toolkit, Choice(arch=X86_64))
+    assert said in str(failed.value)
+    assert "MiB of layers lie below, and are not pulled" in str(failed.value)
+    assert site.pulled() == 0
 
 
 def test_a_toolkit_that_tells_nothing_is_not_pulled(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
