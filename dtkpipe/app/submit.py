@@ -95,13 +95,11 @@ def try_places(prepared: Prepared, environ: Mapping[str, str]) -> None:
     from dtkpipe.clients.transport import Patience
     from dtkpipe.values.image import ImageRef
 
-    if not prepared.params.get("push-to"):
-        return
-    params = complete(prepared.pipeline, prepared.params)
     quick = Patience(connect=5, read=20, attempts=2)
-    registry = _registry(params, environ, prepared.request.auth_file, quick)
-    for place in dict.fromkeys(params[name] for name in ("push-to", "staging") if params.get(name)):
-        registry.try_push(ImageRef.parse(place))
+    for name in ("push-to", "staging"):
+        if place := prepared.params.get(name):
+            registry = _registry(prepared.params, environ, prepared.request.auth_file, quick)
+            registry.try_push(ImageRef.parse(place))
 
 
 def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Watcher, say: Say) -> RunCard:
