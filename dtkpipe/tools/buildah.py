@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
 from dtkpipe.tools import process, rooted
@@ -24,6 +24,8 @@ from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.image import ImageRef
 
 _CAP_SYS_ADMIN = 21
+_ENDED = re.compile(rb"(subprocess exited with status|Error: exit status) \d+")
+_LINE = 8192
 _REFUSED = re.compile(r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", re.IGNORECASE)
 _ABSENT = re.compile(r"manifest unknown|name unknown|not found|\b404\b", re.IGNORECASE)
 
@@ -99,9 +101,12 @@ class Buildah:
         mounts: Sequence[Mount] = (),
         workdir: str = "",
         network: bool = True,
-        log: Path | None = None,
+        log: IO[bytes],
     ) -> int:
-        """Run `argv` in a container of `image` (an id or a name in the storage); return its exit code."""
+        """Run `argv` in a container of `image` (an id or a name in the storage); return its exit code.
+
+        What it says goes to `log`, line by line as it comes.
+        """
         container = self._run(["from", "--pull=never", *_limits(), image]).output.strip()
         try:
             command = ["run", "--isolation=chroot"]
@@ -109,7 +114,11 @@ class Buildah:
             for mount in mounts:
                 command.append(f"--volume={mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
             command += [f"--workingdir={workdir}"] if workdir else []
-            return self._run([*command, container, "--", *argv], network=network, log=log, ok=None).returncode
+            before = [*rooted.prefix(), *_network(network), *self._global(self.driver)]
+            started = process.start([*before, *command, container, "--", *argv], stderr=process.STDOUT)
+            with started:
+                _pass_on(started.stdout, log)
+            return started.returncode
         finally:
             self._run(["rm", container], ok=None)
 
@@ -172,6 +181,17 @@ class Buildah:
                 (folder / "certs" / "ca.crt").write_text(self.access.ca)
                 connection.append(f"--cert-dir={folder / 'certs'}")
             yield registries, connection
+
+
+def _pass_on(said: IO[bytes] | None, log: IO[bytes]) -> None:
+    """Copy what a program says; buildah's own words on how it ended, which come last, are left out."""
+    held = b""
+    while line := said.readline(_LINE) if said else b"":
+        held += line
+        if not _ENDED.fullmatch(line.strip()):
+            log.write(held)
+            log.flush()
+            held = b""
 
 
 def _network(allowed: bool) -> list[str | Path]:

@@ -60,7 +60,8 @@ def build(buildah: Buildah, context: Path, *, network: bool = False, word: str =
 
 def content(buildah: Buildah, image: str, path: str, log: Path) -> str:
     log.unlink(missing_ok=True)
-    assert buildah.run_in(image, ["/bin/busybox", "cat", path], log=log) == 0
+    with log.open("wb") as sink:
+        assert buildah.run_in(image, ["/bin/busybox", "cat", path], log=sink) == 0
     return log.read_text()
 
 
@@ -122,7 +123,8 @@ def test_container_sees_its_environment_and_its_mounts(buildah: Buildah, context
     for read_only, made in ((True, False), (False, True)):
         mount = Mount(tmp_path / "given", "/given", read_only=read_only)
         log = tmp_path / f"log-{read_only}"
-        code = buildah.run_in(image, ["/bin/sh", "-c", command], env={"NAME": "a $b 'c'"}, mounts=[mount], log=log)
+        with log.open("wb") as sink:
+            code = buildah.run_in(image, ["/bin/sh", "-c", command], env={"NAME": "a $b 'c'"}, mounts=[mount], log=sink)
         assert code == 7
         assert log.read_text().startswith("content")
         assert "a $b 'c'\n" in log.read_text()
@@ -190,7 +192,8 @@ log = work / "log"
 file = work / "context/Containerfile"
 image = buildah.build(work / "context", file, args={"WORD": "rootless"}, target="tools", log=log)
 log.unlink()
-assert buildah.run_in(image, ["/bin/busybox", "cat", "/word", "/net"], log=log) == 0
+with log.open("wb") as sink:
+    assert buildah.run_in(image, ["/bin/busybox", "cat", "/word", "/net"], log=sink) == 0
 print(buildah.push(image, ImageRef(host, "buildah/rootless", "x")))
 print(log.read_text())
 """

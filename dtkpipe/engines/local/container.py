@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         buildah = Buildah(Path(order.storage), access)
         image = buildah.pull(ImageRef.parse(order.image))
         return buildah.run_in(
-            image, order.argv, env=order.env, workdir=WORKSPACE, log=Path(argv[1]),
+            image, order.argv, env=order.env, workdir=WORKSPACE, log=sys.stdout.buffer,
             mounts=[Mount(Path(here), there, read_only) for here, there, read_only in order.mounts],
         )  # fmt: skip
     except DtkpipeError as error:

@@ -81,7 +81,7 @@ class Launcher:
         )  # fmt: skip
         file = place.path / "container.json"
         file.write_text(order.to_json())
-        return (*_PYTHON, "dtkpipe.engines.local.container", str(file), str(place.log)), {}
+        return (*_PYTHON, "dtkpipe.engines.local.container", str(file)), {}
 
 
 def _is_foreign(task: Task) -> bool:
