@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtkpipe import __version__
+from dtkpipe.app.leftovers import sweep
 from dtkpipe.app.params import Inputs, complete, known
 from dtkpipe.app.pipelines import load
 from dtkpipe.app.registry import loopback_registry
@@ -106,6 +107,7 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
     """Run it to its end, and return its card. A second run of the same inputs waits for the first, and reuses it."""
     request, pipeline = prepared.request, prepared.pipeline
     cache = cache_dir(environ)
+    sweep(cache)
     folder = runs.folder(prepared.name)
     if folder.is_locked():
         say(f"run {prepared.name} is running already: waiting for it")
