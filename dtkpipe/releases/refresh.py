@@ -1,22 +1,22 @@
 """Many releases at once: what registries tell of them is compared with the lock, or added to it.
 
-Work is written as it comes in, and what is complete is not asked again: an interrupted refresh goes on where it was.
+Work is written as it comes in, and what is known is not read again: an interrupted refresh goes on where it was.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
-from dtkpipe.releases.images import CONTENT, Stream, release_image
+from dtkpipe.releases.images import CONTENT, release_image
 from dtkpipe.releases.inspect import os_kernel, toolkit_kernels
 from dtkpipe.releases.lock import Lock
-from dtkpipe.releases.payload import Payload, read
+from dtkpipe.releases.payload import read
 from dtkpipe.releases.row import Row
 from dtkpipe.values.arch import X86_64, Arch
 from dtkpipe.values.image import ImageRef
@@ -51,7 +51,7 @@ class Report:
     same: int = 0
     """Releases that were read, and of which nothing is new."""
     complete: int = 0
-    """Releases that were not asked for, because the lock knows all of them."""
+    """Releases that were not read, because the lock knows all of them, and their image is still the one it says."""
     failed: dict[str, DtkpipeError] = field(default_factory=dict)
 
 
@@ -64,9 +64,17 @@ class Reader:
         self._toolkit = functools.lru_cache(maxsize=4096)(self._read_toolkit)
         self._system = functools.lru_cache(maxsize=4096)(self._read_system)
 
-    def rows(self, target: Target) -> list[Row]:
-        """Return what registries tell of a release, a row for each stream. Raises what they raise."""
+    def rows(self, target: Target, known: Sequence[Row] = ()) -> list[Row]:
+        """Return what registries tell of a release, a row for each stream. Raises what they raise.
+
+        `known` rows come back as they are where the release still has the image that they are from; of those that lack
+        kernels, only these are read.
+        """
         image = target.image or release_image(target.version, target.arch, self._releases)
+        told = {row.payload if row.toolkit else "" for row in known}
+        # What has a digest cannot change: one small question is enough.
+        if known and "" not in told and told == {image.digest or self._registry.digest(image)}:
+            return [row if "std" in row.kernels else self._row(row) for row in known]
         payload = read(self._registry, image, target.arch, target.version)
         for stream in payload.streams:
             if stream.toolkit.name != CONTENT.name:
@@ -74,17 +82,23 @@ class Reader:
                     f"the toolkit of {target} is not in {CONTENT}", "the lock has digests of that repository only",
                     f"it is {stream.toolkit}", hint=f"dtkpipe resolve --release-image {image}",
                 )  # fmt: skip
-        return [self._row(payload, stream) for stream in payload.streams]
+        return [
+            self._row(
+                Row(
+                    version=payload.version, arch=payload.arch, stream=stream.name, payload=payload.image.digest,
+                    toolkit=stream.toolkit.digest, os_image=stream.os_image.digest if stream.os_image else "",
+                    rhcos=stream.rhcos,
+                )
+            )
+            for stream in payload.streams
+        ]  # fmt: skip
 
-    def _row(self, payload: Payload, stream: Stream) -> Row:
-        told = self._toolkit(stream.toolkit, payload.arch)
-        system = self._system(stream.os_image, payload.arch) if stream.os_image else None
-        return Row(
-            version=payload.version, arch=payload.arch, stream=stream.name, payload=payload.image.digest,
-            toolkit=stream.toolkit.digest, os_image=stream.os_image.digest if stream.os_image else "",
-            kernels=told, os_kernel=system if system and system != told.get("std") else None, rhcos=stream.rhcos,
-            source=("registry",), date=self._day,
-        )  # fmt: skip
+    def _row(self, row: Row) -> Row:
+        """Return a row with the kernels of its images."""
+        told = self._toolkit(CONTENT.at(row.toolkit), row.arch)
+        system = self._system(CONTENT.at(row.os_image), row.arch) if row.os_image else None
+        other = system if system and system != told.get("std") else None
+        return replace(row, kernels=told, os_kernel=other, source=("registry",), date=self._day)
 
     def _read_toolkit(self, image: ImageRef, arch: Arch) -> Mapping[str, Kernel]:
         """Read the kernels of a toolkit. Without a pull secret they stay unknown: the digest is worth a row alone."""
@@ -111,17 +125,12 @@ def refresh(
 ) -> Report:
     """Read releases and add to the lock what is new; without `write`, only find out what would be.
 
-    Without `write`, complete rows are read too: they are what a registry may contradict. One release that fails, or
+    Without `write`, what is known is read too: it is what a registry may contradict. One release that fails, or
     contradicts the lock, does not stop the others. Raises UnreachableError when nothing answers any more.
     """
     report, waiting = Report(), list[Row]()
-    todo: list[Target] = []
-    for target in targets:
-        known = lock.find(target.version, target.arch)
-        if write and known and all(row.complete for row in known):
-            report.complete += 1
-        else:
-            todo.append(target)
+    todo = list(targets)
+    known = {target: lock.find(target.version, target.arch) if write else [] for target in todo}
     silent = 0
     with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[list[Row]], Target] = {}
@@ -130,15 +139,19 @@ def refresh(
             while True:
                 # Only a few ahead: a list of thousands of futures would have to be cancelled at an interruption.
                 for following in itertools.islice(left, 2 * jobs - len(running)):
-                    running[pool.submit(reader.rows, following)] = following
+                    running[pool.submit(reader.rows, following, known[following])] = following
                 if not running:
                     break
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     target = running.pop(future)
                     try:
-                        waiting += _news(lock, future.result(), report, tell)
+                        rows = future.result()
                         silent = 0
+                        if rows == known[target] and all("std" in row.kernels for row in rows):
+                            report.complete += 1
+                        else:
+                            waiting += _news(lock, rows, report, tell)
                     except DtkpipeError as error:
                         report.failed[str(target)] = error
                         tell(f"! {target}: {error.what}")

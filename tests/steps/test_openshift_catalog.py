@@ -16,9 +16,11 @@ from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import UnreachableError
 from dtkpipe.releases.images import CONTENT, RELEASES
 from dtkpipe.releases.lock import Lock
+from dtkpipe.releases.refresh import Reader, Target, refresh
 from dtkpipe.values.arch import AARCH64, X86_64
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.mirrors import parse_mirrors
+from dtkpipe.values.version import Version
 from tests.fixtures.cli import Cli
 from tests.fixtures.faults import QUICK, Answer, Exchange, on
 from tests.fixtures.openshift import KERNEL, OpenShift, Site, known
@@ -61,7 +63,57 @@ def test_update(site: Site, online: Online) -> None:
     again = update(Lock(site.folder), everything, online, "2027-01-01", told.append, jobs=4)
     assert (again.complete, again.added) == (6, [])
     assert {path.name: path.read_bytes() for path in site.folder.iterdir()} == first
-    assert [one.path for one in site.proxy.requests if "tags/list" not in one.path and one.path != "/v2/"] == []
+    asked = [one for one in site.proxy.requests if "tags/list" not in one.path and one.path != "/v2/"]
+    assert {one.method for one in asked} == {"HEAD"}
+    assert len(asked) == 6
+
+
+def test_the_update_graph_says_that_nothing_changed(site: Site, online: Online) -> None:
+    """It names the images by digest: then not even the registry is asked."""
+    image = site.openshift.standard("4.51.0")
+    lock, target = Lock(site.folder), Target(Version.parse("4.51.0"), X86_64, RELEASES.at(image.digest))
+    reader = Reader(online.registry, DAY)
+    assert len(refresh(lock, reader, [target], lambda _line: None, jobs=1).added) == 1
+    site.proxy.requests.clear()
+    assert refresh(Lock(site.folder), reader, [target], lambda _line: None, jobs=1).complete == 1
+    assert site.proxy.requests == []
+
+
+def test_a_release_that_was_published_anew(site: Site, online: Online) -> None:
+    """A known release whose tag leads elsewhere is read, and contradicts the lock."""
+    selection = Selection.parse("4.52", "x86_64")
+    site.openshift.standard("4.52.1")
+    update(Lock(site.folder), selection, online, DAY, lambda _line: None, jobs=1)
+    (before,) = Lock(site.folder).rows((4, 52))
+    again = site.openshift.standard("4.52.1", OTHER)
+    report = update(Lock(site.folder), selection, online, DAY, lambda _line: None, jobs=1)
+    said = str(report.failed["4.52.1 x86_64"])
+    assert "payload is not what the lock says" in said
+    assert before.payload in said
+    assert again.digest in said
+    assert Lock(site.folder).rows((4, 52)) == [before]
+
+
+def test_of_a_known_release_only_what_is_missing_is_read(site: Site, online: Online) -> None:
+    selection = Selection.parse("4.53", "x86_64")
+    site.openshift.standard("4.53.2", labels=True)
+    site.proxy.faults.append(on("GET", "ocp-v4.0-art-dev", lambda one: one.say(Answer(401, {}, b"{}"))))
+    update(Lock(site.folder), selection, online, DAY, lambda _line: None, jobs=1)
+    site.proxy.requests.clear()
+    again = update(Lock(site.folder), selection, online, DAY, lambda _line: None, jobs=1)
+    assert (again.same, again.filled) == (1, [])
+    assert not [
+        one
+        for one in site.proxy.requests
+        if one.method == "GET" and "ocp-release/" in one.path and "tags/list" not in one.path
+    ]
+
+    site.proxy.faults.clear()
+    site.proxy.requests.clear()
+    later = update(Lock(site.folder), selection, online, "2027-01-01", lambda _line: None, jobs=1)
+    assert [str(row.kernels["std"]) for row in later.filled] == [KERNEL]
+    assert [one.method for one in site.proxy.requests if "ocp-release/manifests" in one.path] == ["HEAD"]
+    assert not [one for one in site.proxy.requests if "ocp-release/blobs" in one.path]
 
 
 def test_what_was_unknown_is_filled_in(site: Site, online: Online) -> None:
