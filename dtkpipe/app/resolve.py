@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtkpipe.errors import UsageError
+from dtkpipe.errors import NotAllowedError, UsageError
 from dtkpipe.releases.answer import Answer
 from dtkpipe.releases.resolver import Choice, Resolver, resolver_for
 from dtkpipe.resources import cache_dir, shipped
@@ -16,9 +17,11 @@ from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.mirrors import Mirrors, parse_mirrors
 from dtkpipe.values.release import DistributionRelease, parse_release
 
 if TYPE_CHECKING:
+    from dtkpipe.clients.cluster import Cluster
     from dtkpipe.clients.registry import Registry
     from dtkpipe.values.access import RegistryAccess
 
@@ -81,7 +84,7 @@ def resolve(
     if kernel:
         return resolver.kernel(kernel, choice)
     if request.from_cluster or request.node:
-        return _cluster(request, resolver, choice)
+        return _cluster(request, resolver, choice, access(), say)
     if request.release_image:
         return resolver.release_image(ImageRef.parse(request.release_image), choice)
     if request.toolkit:
@@ -124,15 +127,32 @@ def _flag(name: str) -> str:
     return "--allow-kernel-mismatch" if name == "allow_mismatch" else f"--{name.replace('_', '-')}"
 
 
-def _cluster(request: Request, resolver: Resolver, choice: Choice) -> Answer:
+def _cluster(request: Request, resolver: Resolver, choice: Choice, access: RegistryAccess, say: Say) -> Answer:
     from dtkpipe.clients.cluster import Cluster
+    from dtkpipe.clients.registry import Registry
     from dtkpipe.releases.cluster import NAMESPACE, STREAM, Node, of_cluster, of_node
 
     cluster = Cluster(request.kubeconfig, request.context)
     stream = cluster.image_stream(NAMESPACE, STREAM)
+    if not access.mirrors.sets and (mirrors := _mirrors(cluster, say)):
+        registry = Registry(replace(access, mirrors=mirrors))
+        resolver = replace(resolver, registry=lambda: registry)
     if request.node:
         return of_node(resolver, stream, Node.parse(request.node, cluster.node(request.node)), choice)
     return of_cluster(resolver, stream, choice)
+
+
+def _mirrors(cluster: Cluster, say: Say) -> Mirrors | None:
+    """Return the mirror sets of a cluster, if it has any and lets us see them."""
+    try:
+        sets = cluster.mirror_sets()
+    except NotAllowedError as error:
+        say(f"note: mirrors are not known: {error.what}; name them with --registry-mirrors")
+        return None
+    if not sets:
+        return None
+    say(f"registries are read by the {len(sets)} mirror sets of the cluster")
+    return parse_mirrors(json.dumps({"items": sets}), "what the cluster says of mirrors")
 
 
 def _distribution(release: DistributionRelease, choice: Choice, environ: Mapping[str, str], say: Say) -> Answer:

@@ -48,6 +48,20 @@ class Cluster:
         path = f"/apis/image.openshift.io/v1/namespaces/{namespace}/imagestreams/{name}"
         return self._get(path, f"read the image stream {namespace}/{name}")
 
+    def mirror_sets(self) -> list[Mapping[str, Any]]:
+        """Return the objects that name mirrors of registries (`dtkpipe.values.mirrors`); none if it has none."""
+        found: list[Mapping[str, Any]] = []
+        for kind, path in _MIRROR_SETS.items():
+            try:
+                listed = self._get(f"/apis/{path}", f"list each {kind}").get("items")
+            except NotFoundError:  # a release without that kind, or no OpenShift
+                continue
+            # Members of a list do not say their kind.
+            found += [
+                {**one, "kind": kind} for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)
+            ]
+        return found
+
     def _get(self, path: str, asked: str) -> Mapping[str, Any]:
         from urllib3.exceptions import HTTPError
 
@@ -72,6 +86,11 @@ class Cluster:
         return found
 
 
+_MIRROR_SETS = {
+    "ImageDigestMirrorSet": "config.openshift.io/v1/imagedigestmirrorsets",
+    "ImageTagMirrorSet": "config.openshift.io/v1/imagetagmirrorsets",
+    "ImageContentSourcePolicy": "operator.openshift.io/v1alpha1/imagecontentsourcepolicies",
+}
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 

@@ -27,6 +27,8 @@ class Api:
     words: list[str | Path]
     answers: dict[str, Any] = field(default_factory=dict)
     status: int = 200
+    refused: str = ""
+    """What is not allowed: the start of a path."""
 
     def stream(self, **tags: str) -> None:
         named = {name.replace("_", "-"): image for name, image in tags.items()}
@@ -53,9 +55,10 @@ def api(site: Site, cli: Cli, tmp_path: Path) -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            allowed = not found.refused or not self.path.startswith(found.refused)
             there = self.path in found.answers and self.headers["Authorization"] == "Bearer t0ken"
             body = json.dumps(found.answers[self.path] if there else {}).encode()
-            self.send_response(found.status if there else 404)
+            self.send_response(found.status if there else 404 if allowed else 403)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -116,6 +119,42 @@ def test_a_version_that_is_no_tag(site: Site, api: Api) -> None:
     site.know(known("4.16.2", KERNEL))
     answer = json.loads(api.ask("--node", "worker-0").out)
     assert (answer["release"], answer["kernel"]) == ("4.16.2", KERNEL)
+
+
+def test_the_mirror_sets_of_the_cluster(site: Site, api: Api) -> None:
+    """Asked for where none are given by hand. quay.io is never asked: the sets forbid it."""
+    api.words = [word for word in api.words if word != "--registry-mirrors" and Path(word).name != "mirrors.yaml"]
+    api.stream(latest=str(site.openshift.toolkit()))
+    spec = json.loads(site.openshift.mirrors(tags=False))["spec"]
+    api.answers["/apis/config.openshift.io/v1/imagedigestmirrorsets"] = {
+        "items": [{"metadata": {"name": "site"}, "spec": spec}]
+    }
+    said = api.ask("--from-cluster", "--arch", "x86_64")
+    assert (said.code, "by the 1 mirror sets of the cluster" in said.err) == (0, True), said.err
+    assert json.loads(said.out)["kernel"] == KERNEL
+
+    api.answers.clear()
+    api.stream(latest=str(site.openshift.toolkit()))
+    policy = {"repositoryDigestMirrors": [{key: spec["imageDigestMirrors"][0][key] for key in ("source", "mirrors")}]}
+    api.answers["/apis/operator.openshift.io/v1alpha1/imagecontentsourcepolicies"] = {"items": [{"spec": policy}]}
+    said = api.ask("--from-cluster", "--arch", "x86_64")
+    assert (said.code, json.loads(said.out)["kernel"]) == (0, KERNEL), said.err
+
+    bad = {"imageDigestMirrors": [{"source": "not a host", "mirrors": []}]}
+    api.answers["/apis/config.openshift.io/v1/imagedigestmirrorsets"] = {"items": [{"spec": bad}]}
+    site.proxy.requests.clear()
+    said = api.ask("--from-cluster", "--arch", "x86_64")
+    assert (said.code, "what the cluster says of mirrors is not valid" in said.err) == (6, True)
+    assert site.proxy.requests == []
+
+
+def test_mirror_sets_that_one_may_not_see(site: Site, api: Api) -> None:
+    api.words = [word for word in api.words if word != "--registry-mirrors" and Path(word).name != "mirrors.yaml"]
+    image = site.openshift.toolkit()
+    api.stream(latest=f"{site.proxy.host}/openshift-release-dev/ocp-v4.0-art-dev@{image.digest}")
+    api.refused = "/apis/config.openshift.io/"
+    said = api.ask("--from-cluster", "--arch", "x86_64")
+    assert (said.code, "mirrors are not known" in said.err) == (0, True), said.err
 
 
 def test_what_goes_wrong(site: Site, api: Api, tmp_path: Path) -> None:

@@ -73,6 +73,31 @@ def test_what_clusters_print() -> None:
     assert places(listed, image)[0] == "m.local/openshift/release-images"
 
 
+def test_the_layout_of_oc_mirror() -> None:
+    """Releases and their content get repositories of their own; all else keeps its path, below the same prefix."""
+    text = digests(
+        {
+            "source": "quay.io/openshift-release-dev/ocp-release",
+            "mirrors": ["m.local:8443/site/openshift/release-images"],
+        },
+        {
+            "source": "quay.io/openshift-release-dev/ocp-v4.0-art-dev",
+            "mirrors": ["m.local:8443/site/openshift/release"],
+        },
+        {"source": "registry.redhat.io/openshift4", "mirrors": ["m.local:8443/site/openshift4"]},
+    )
+    for image, place in (
+        ("quay.io/openshift-release-dev/ocp-release", "m.local:8443/site/openshift/release-images"),
+        ("quay.io/openshift-release-dev/ocp-v4.0-art-dev", "m.local:8443/site/openshift/release"),
+        ("registry.redhat.io/openshift4/driver-toolkit-rhel9", "m.local:8443/site/openshift4/driver-toolkit-rhel9"),
+        ("quay.io/openshift-release-dev/ocp-release-nightly", "quay.io/openshift-release-dev/ocp-release-nightly"),
+    ):
+        assert places(text, f"{image}@{DIGEST}")[0] == place
+    tagged = ImageRef.parse("quay.io/openshift-release-dev/ocp-release:4.16.3-x86_64")
+    (found,) = parse_mirrors(text).digest_mirrors(tagged)
+    assert str(found) == "m.local:8443/site/openshift/release-images:4.16.3-x86_64"
+
+
 def test_no_mirrors() -> None:
     image = ImageRef.parse("quay.io/org/app:v1")
     assert Mirrors().places(image) == (image,)
