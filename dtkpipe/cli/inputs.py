@@ -56,7 +56,7 @@ CHOICES = (
     Choice("--path", "FOLDER", "Folder of the module inside the source"),
     Choice("--spec", "FILE", "dtkpipe.yaml to use instead of the one in the source", "file"),
     Choice("--push-to", "REPOSITORY", "Where the finished image goes, e.g. quay.io/org/kmod"),
-    Choice("--staging", "REPOSITORY", "Where candidates go (default: <push-to>-staging)"),
+    Choice("--staging", "REPOSITORY", "Where candidates go (default: loopback; on a cluster <push-to>-staging)"),
     Choice("--kernel", "KERNEL", "Kernel release, as `uname -r` prints it"),
     Choice("--toolkit", "IMAGE", "Driver Toolkit image to use instead of looking for one"),
     Choice("--toolkit-repo", "REPOSITORY", "Where toolkits made from packages go (default: <push-to>-toolkits)"),
