@@ -95,8 +95,9 @@ class BlobReader(io.RawIOBase):
             self._lies(f"content with digest {found}")
 
     def _lies(self, got: str) -> None:
+        host = self._transport.access.mirrors.hosts(self._image)
         raise RunFailedError(
-            f"{self._image.registry} gave wrong content for {self._descriptor.digest} of {self._image.name}",
+            f"{host} gave wrong content for {self._descriptor.digest} of {self._image.name}",
             f"got {got}",
             hint="the registry's storage is damaged, or somebody changes what it sends",
         )

@@ -73,17 +73,19 @@ class Registry:
         wanted = ref.digest or answer.headers.get("Docker-Content-Digest") or digest_of(body)
         if digest_of(body) != wanted:
             raise RunFailedError(
-                f"{ref.registry} gave a wrong manifest for {ref}", f"got content with digest {digest_of(body)}"
+                f"{self.access.mirrors.hosts(ref)} gave a wrong manifest for {ref}",
+                f"got content with digest {digest_of(body)}",
             )
         media_type = str(answer.headers.get("Content-Type") or "")
+        unusable = f"{self.access.mirrors.hosts(ref)} gave a manifest for {ref} that cannot be used"
         try:
             found = Manifest.parse(body, media_type)
         except InvalidError as error:
-            raise RunFailedError(f"{ref.registry} gave a manifest for {ref} that cannot be used", str(error)) from error
+            raise RunFailedError(unusable, str(error)) from error
         claimed = media_type.split(";")[0].strip()
         if claimed in MANIFESTS + INDEXES and claimed != found.media_type:
             raise RunFailedError(
-                f"{ref.registry} gave a manifest for {ref} that cannot be used",
+                unusable,
                 f"it is sent as {claimed}, and says itself that it is {found.media_type}",
             )
         return found

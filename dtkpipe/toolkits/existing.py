@@ -97,8 +97,7 @@ def kernels_told(
     # The database lies far down: it is worth its bytes only where the labels say nothing.
     paths = [RELEASE_FILE] if kernels else [RELEASE_FILE, *packages.DATABASES, packages.BERKELEY]
     for found in read_files(registry, image, manifest, paths, budget=budget, size=packages.SIZE):
-        said = _document(found.get(RELEASE_FILE, b"")[:_DOCUMENT])
-        if more := _by_variant(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch):
+        if more := kernels_in(found.get(RELEASE_FILE, b""), arch):
             return {**more, **kernels}, f"from {'its labels and ' if kernels else ''}/{RELEASE_FILE}"
         try:
             for path in packages.DATABASES:
@@ -109,6 +108,17 @@ def kernels_told(
         if packages.BERKELEY in found:
             why = f"its package database /{packages.BERKELEY} is that of RHEL 8 (Berkeley DB), which cannot be read"
     return kernels, "from the image's labels" if kernels else why
+
+
+def kernels_in(document: bytes, arch: Arch | None) -> dict[str, Kernel]:
+    """Return the kernels that the text of a release file names, by variant; none for any other text."""
+    try:
+        said = json.loads(document[:_DOCUMENT])
+    except (ValueError, RecursionError):
+        return {}
+    return (
+        _by_variant(said.get("KERNEL_VERSION"), said.get("RT_KERNEL_VERSION"), arch) if isinstance(said, dict) else {}
+    )
 
 
 def _by_variant(plain: Any, realtime: Any, arch: Arch | None) -> dict[str, Kernel]:
@@ -135,11 +145,3 @@ def kernel_named(value: Any, arch: Arch | None) -> Kernel | None:
         return None
     kernel = Kernel(text)
     return kernel if kernel.arch in (*ARCHES, None) and arch in (kernel.arch, None) else None
-
-
-def _document(text: bytes) -> Mapping[str, Any]:
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}

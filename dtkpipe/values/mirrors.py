@@ -65,6 +65,10 @@ class Mirrors:
             found += self._mirrors(image, tags=True)[0]
         return tuple(dict.fromkeys([*found, *([image] if contact else [])]))
 
+    def hosts(self, image: ImageRef) -> str:
+        """Return in words the registries that an image is read from."""
+        return " or ".join(dict.fromkeys(place.registry for place in self.places(image)))
+
     def digest_mirrors(self, image: ImageRef) -> tuple[ImageRef, ...]:
         """Return the mirrors for digests with the tag of `image`: where oc-mirror puts the images of releases."""
         return tuple(self._mirrors(image, tags=False)[0])

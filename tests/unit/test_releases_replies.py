@@ -14,7 +14,7 @@ from dtkpipe.clients.graph import read as read_graph
 from dtkpipe.errors import DtkpipeError, InvalidError, NotFoundError, RunFailedError
 from dtkpipe.releases.images import CONTENT, RELEASES
 from dtkpipe.releases.payload import parse as parse_payload
-from dtkpipe.toolkits.existing import kernel_named
+from dtkpipe.toolkits.existing import kernel_named, kernels_in
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import AARCH64, X86_64
 from dtkpipe.values.version import Version
@@ -153,6 +153,16 @@ def test_only_one_kernel_is_a_kernel(value: Any) -> None:
     assert found is None or (
         found.arch == X86_64 and value.strip() in (found.release, found.release.removesuffix(".x86_64"))
     )
+
+
+@given(anything, anything, st.binary(max_size=100))
+def test_any_release_file_names_kernels_or_none(plain: Any, realtime: Any, data: bytes) -> None:
+    good = "5.14.0-570.1.el9_6.x86_64"
+    for document in ({"KERNEL_VERSION": plain, "RT_KERNEL_VERSION": realtime}, plain):
+        assert kernels_in(json.dumps(document).encode(), X86_64) == {}
+    assert kernels_in(data, X86_64) == {}
+    found = kernels_in(json.dumps({"KERNEL_VERSION": good, "RT_KERNEL_VERSION": realtime, "x": plain}).encode(), X86_64)
+    assert {name: str(kernel) for name, kernel in found.items()} == {"std": good}
 
 
 @pytest.mark.parametrize(
