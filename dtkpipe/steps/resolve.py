@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, UnsupportedError, UsageError
+from dtkpipe.releases.answer import NOT_CHECKED
 from dtkpipe.resources import shipped
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.arch import BUILT, Arch
@@ -43,6 +44,11 @@ class Results:
     toolkit_url: str = result("Repository of the toolkit image")
     toolkit_digest: str = result("Digest of the toolkit image")
     release: str = result("The release that was chosen, e.g. 4.14.38 for 4.14")
+    gate: str = result(
+        "Is the toolkit for the kernel of its operating system: equal, overridden (it is not, which was allowed), "
+        "not checked",
+        NOT_CHECKED,
+    )
     how: str = result("How the answer was found, in words")
 
 
@@ -85,7 +91,7 @@ def _released(args: Args, release: Wanted | None, kernel: Kernel | None, arch: A
     return Results(
         kernel=answer.kernel.release, arch=answer.arch.name, toolkit_url=answer.toolkit.name,
         toolkit_digest=answer.toolkit.digest, release=answer.release,
-        how="; ".join((*answer.how, f"gate: {answer.gate}")),
+        gate=answer.gate, how="; ".join(answer.how),
     )  # fmt: skip
 
 

@@ -266,13 +266,22 @@ def test_commands(site: Site, graph: str, cli: Cli, tmp_path: Path) -> None:
 def test_a_run_resolves_an_openshift_release(site: Site, cli: Cli, tmp_path: Path) -> None:
     site.openshift.standard("4.16.400")
     mirrors, auth = site.openshift.mirrors(), tmp_path / "none.json"
-    words = ["--release=4.16.400", "--arch=x86_64", f"--registry-mirrors={mirrors}"]
+    words = ["--arch=x86_64", f"--registry-mirrors={mirrors}"]
     words.append(f"--insecure-registries={json.dumps([site.proxy.host])}")
-    said = cli("step", "resolve", *words, "-o", "json", env={"REGISTRY_AUTH_FILE": str(auth)})
+    said = cli("step", "resolve", "--release=4.16.400", *words, "-o", "json", env={"REGISTRY_AUTH_FILE": str(auth)})
     assert said.code == 0, said.err
     results = json.loads(said.out)
     assert (results["KERNEL"], results["RELEASE"], results["TOOLKIT_URL"]) == (KERNEL, "4.16.400", CONTENT.name)
-    assert "gate: equal" in results["HOW"]
+    assert results["GATE"] == "equal"
+
+    images = {"driver-toolkit": site.openshift.toolkit(), "rhel-coreos": site.openshift.system(OTHER)}
+    site.openshift.release("4.16.401", images)
+    words += ["--release=4.16.401", "-o", "json"]
+    assert cli("step", "resolve", *words, env={"REGISTRY_AUTH_FILE": str(auth)}).code == 10
+    said = cli("step", "resolve", *words, "--allow-kernel-mismatch=true", env={"REGISTRY_AUTH_FILE": str(auth)})
+    assert said.code == 0, said.err
+    results = json.loads(said.out)
+    assert (results["GATE"], OTHER in results["HOW"]) == ("overridden", True)
 
 
 @pytest.mark.parametrize(
