@@ -345,3 +345,25 @@ def test_certificates_of_a_host(tmp_path: Path) -> None:
         (own / "client.key").write_bytes(key.read_bytes())
         image = push_image(Registry(access, QUICK), running.repo("a"), [layer()], tag="v1")
         assert Registry(access).digest(running.repo("a").tagged("v1")) == image.digest
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy"])
+@pytest.mark.parametrize("bypass", ["NO_PROXY", "no_proxy"])
+def test_proxies_count_and_their_exceptions(
+    registry: LoopbackRegistry, monkeypatch: pytest.MonkeyPatch, name: str, bypass: str
+) -> None:
+    for variable in ("HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+    repo = registry.repo("registry/proxies")
+    pushed = push_image(registry.client, repo, [layer()], tag="v1")
+    with proxied(registry.host) as proxy:
+        monkeypatch.setenv(name, f"http://{proxy.host}")
+        assert Registry(registry.access).digest(repo.tagged("v1")) == pushed.digest
+        assert [one.path for one in proxy.requests if one.method == "HEAD"] == [
+            f"http://{registry.host}/v2/{repo.repository}/manifests/v1"
+        ]
+        proxy.requests.clear()
+        monkeypatch.setenv(bypass, "localhost,127.0.0.1")
+        assert Registry(registry.access).digest(repo.tagged("v1")) == pushed.digest
+        assert proxy.requests == []
