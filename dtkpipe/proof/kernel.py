@@ -9,16 +9,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtkpipe.errors import DtkpipeError, InvalidError
 from dtkpipe.proof.module import module_name
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.kernel import Kernel
-
-if TYPE_CHECKING:
-    from dtkpipe.clients.registry import Registry
-    from dtkpipe.values.image import ImageRef
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -178,29 +174,3 @@ def _symvers(data: bytes) -> Iterator[tuple[str, Export]]:
     for line in data.decode(errors="replace").splitlines():
         crc, name, module, kind, *namespace = line.split("\t")
         yield name, Export(int(crc, 16), module, "GPL" in kind, namespace[0] if namespace else "")
-
-
-def kernel_files(
-    registry: Registry, toolkit: ImageRef, kernel_image: ImageRef | None, cache: Path, kernel: str = ""
-) -> KernelFiles:
-    """Return the kernel of a toolkit image: from the cache, else from the kernel artifact, else from its layers.
-
-    `kernel` chooses where a toolkit holds several. Raises NotFoundError, InvalidError, UnreachableError.
-    """
-    from dtkpipe.proof import kernel_store
-
-    return kernel_store.obtain(registry, toolkit, kernel_image, cache, kernel)
-
-
-def stored_kernel(registry: Registry, kernel_image: ImageRef, cache: Path) -> KernelFiles:
-    """Return the kernel that a kernel artifact holds. Raises NotFoundError, InvalidError, UnreachableError."""
-    from dtkpipe.proof import kernel_store
-
-    return kernel_store.from_artifact(registry, kernel_image, cache)
-
-
-def publish_kernel(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
-    """Push a kernel as an artifact to `repo`, unless it is there, and return it by digest."""
-    from dtkpipe.proof import kernel_store
-
-    return kernel_store.publish(registry, files, repo)

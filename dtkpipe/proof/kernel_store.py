@@ -46,10 +46,13 @@ _INDEXES = ("modules.dep", "modules.alias", "modules.builtin", "modules.order", 
 _NOT_MODULES = ("build/", "source/", "vdso/", "weak-updates/")
 
 
-def obtain(
+def kernel_files(
     registry: Registry, toolkit: ImageRef, kernel_image: ImageRef | None, cache: Path, kernel: str = ""
 ) -> KernelFiles:
-    """Return the kernel of a toolkit. See kernel.kernel_files."""
+    """Return the kernel of a toolkit image: from the cache, else from the kernel artifact, else from its layers.
+
+    `kernel` chooses where a toolkit holds several. Raises NotFoundError, InvalidError, UnreachableError.
+    """
     digest = toolkit.digest or registry.digest(toolkit)
     release = kernel or _only_kernel(cache, digest)
     if release and (found := _cached(cache, digest, release)):
@@ -58,7 +61,7 @@ def obtain(
         _drop(found.folder)
     if kernel_image:
         try:
-            stored = from_artifact(registry, kernel_image, cache)
+            stored = stored_kernel(registry, kernel_image, cache)
         except NotFoundError:
             pass
         else:
@@ -68,7 +71,7 @@ def obtain(
     return _from_toolkit(registry, toolkit, digest, cache, kernel)
 
 
-def from_artifact(registry: Registry, kernel_image: ImageRef, cache: Path) -> KernelFiles:
+def stored_kernel(registry: Registry, kernel_image: ImageRef, cache: Path) -> KernelFiles:
     """Return the kernel that an artifact holds; from the cache when it is there already."""
     manifest = registry.manifest(kernel_image)
     release, digest = (str(manifest.annotations.get(key, "")) for key in (_KERNEL, _TOOLKIT))
@@ -93,8 +96,8 @@ def from_artifact(registry: Registry, kernel_image: ImageRef, cache: Path) -> Ke
     return _place(_folder(cache, digest, release), unpack)
 
 
-def publish(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
-    """Push a kernel as an artifact, unless it is there. See kernel.publish_kernel."""
+def publish_kernel(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
+    """Push a kernel as an artifact, unless it is there. Return it by digest."""
     import zstandard
 
     tag = f"kernel-{files.kernel.tag}-{files.toolkit.removeprefix('sha256:')[:12]}"
@@ -115,7 +118,7 @@ def publish(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
 
 
 def forget(files: KernelFiles) -> None:
-    """Drop a cached kernel, so that the next obtain() makes it again."""
+    """Drop a cached kernel, so that the next kernel_files() makes it again."""
     _drop(files.folder)
 
 

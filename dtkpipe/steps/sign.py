@@ -53,7 +53,7 @@ def run(args: Args, room: Room) -> Results:
     signer = signer_from(args, room)
     if not args.kernel_image:
         raise InvalidError("a certificate was given, but no kernel artifact", "its sign-file makes the signatures")
-    from dtkpipe.proof.kernel import stored_kernel
+    from dtkpipe.proof.kernel_store import stored_kernel
 
     kernel = stored_kernel(registry, args.kernel_image, room.cache)
     signed = sign_image(registry, args.image, kernel.sign_file, signer, room)

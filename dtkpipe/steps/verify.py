@@ -46,8 +46,8 @@ def run(args: Args, room: Room) -> Results:
     import json
 
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.proof.kernel import CacheCorruptError, kernel_files
-    from dtkpipe.proof.kernel_store import forget
+    from dtkpipe.proof.kernel import CacheCorruptError
+    from dtkpipe.proof.kernel_store import forget, kernel_files
     from dtkpipe.proof.prove import Prover
     from dtkpipe.proof.verdict import CODES, pack_evidence
     from dtkpipe.tools.x509 import Certificate

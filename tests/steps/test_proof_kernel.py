@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dtkpipe.errors import InvalidError
-from dtkpipe.proof.kernel import KernelFiles, kernel_files, publish_kernel, stored_kernel
+from dtkpipe.proof.kernel import KernelFiles
+from dtkpipe.proof.kernel_store import kernel_files, publish_kernel, stored_kernel
 from dtkpipe.proof.module import parse_module
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import Toolkit

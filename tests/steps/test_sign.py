@@ -21,7 +21,8 @@ import zstandard
 from dtkpipe.clients.image import read_image
 from dtkpipe.clients.registry import Registry
 from dtkpipe.errors import DtkpipeError, InvalidError, RunFailedError, UnsupportedError
-from dtkpipe.proof.kernel import KernelFiles, kernel_files, publish_kernel
+from dtkpipe.proof.kernel import KernelFiles
+from dtkpipe.proof.kernel_store import kernel_files, publish_kernel
 from dtkpipe.proof.module import decompress
 from dtkpipe.proof.signature import split
 from dtkpipe.steps import sign
@@ -351,7 +352,7 @@ def test_a_signature_that_is_not_ours_is_noticed(desk: Desk, image: ImageRef, mo
 
 
 def _kernel_sign_file(desk: Desk) -> Path:
-    from dtkpipe.proof.kernel import stored_kernel
+    from dtkpipe.proof.kernel_store import stored_kernel
 
     return stored_kernel(desk.registry.client, desk.kernel_image, desk.cache).sign_file
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dtkpipe.errors import NotFoundError, UsageError
-from dtkpipe.proof.kernel import kernel_files
+from dtkpipe.proof.kernel_store import kernel_files
 from dtkpipe.proof.module import parse_module
 from dtkpipe.proof.verdict import unpack_evidence
 from dtkpipe.steps import verify

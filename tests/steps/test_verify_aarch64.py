@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dtkpipe.proof.kernel import kernel_files
+from dtkpipe.proof.kernel_store import kernel_files
 from dtkpipe.proof.module import decompress
 from dtkpipe.proof.signature import split
 from tests.fixtures.keys import certificate, rsa_key

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.x509 import Certificate as Made
 
-from dtkpipe.proof.kernel import KernelFiles, kernel_files
+from dtkpipe.proof.kernel import KernelFiles
+from dtkpipe.proof.kernel_store import kernel_files
 from dtkpipe.tools import signfile
 from dtkpipe.tools.x509 import Certificate, PrivateKey
 from tests.fixtures.keys import Key, certificate, der, key_pem, rsa_key

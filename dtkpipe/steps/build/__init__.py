@@ -96,7 +96,7 @@ def run(args: Args, room: Room) -> Results:
 
 def _publish_kernel(args: Args, registry: Registry, room: Room) -> tuple[KernelFiles, ImageRef]:
     """See to it that the kernel's own files are in the staging repository, where sign and verify look for them."""
-    from dtkpipe.proof.kernel import kernel_files, publish_kernel
+    from dtkpipe.proof.kernel_store import kernel_files, publish_kernel
 
     files = kernel_files(registry, args.toolkit, None, room.cache, args.kernel.release)
     return files, publish_kernel(registry, files, args.staging)
