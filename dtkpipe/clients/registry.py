@@ -144,7 +144,7 @@ class Registry:
         return answer.status == 200
 
     def tags(self, repo: ImageRef) -> tuple[str, ...]:
-        """Return all tags of a repository; none where the repository does not exist yet."""
+        """Return all tags of a repository, sorted; none where the repository does not exist yet."""
         asked = f"list the tags of {repo.name}"
         url, found = f"{repo.repository}/tags/list?n=1000", list[str]()
         while url:
@@ -156,7 +156,7 @@ class Registry:
             found += [str(tag) for tag in page]
             following = re.match(r'<([^>]+)>\s*;\s*rel="?next"?', answer.headers.get("Link", ""))
             url = following[1] if following and page else ""
-        return tuple(dict.fromkeys(found))
+        return tuple(sorted(set(found)))
 
     # Writing
 

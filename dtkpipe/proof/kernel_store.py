@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import re
@@ -97,7 +98,7 @@ def stored_kernel(registry: Registry, kernel_image: ImageRef, cache: Path) -> Ke
 
 
 def publish_kernel(registry: Registry, files: KernelFiles, repo: ImageRef) -> ImageRef:
-    """Push a kernel as an artifact, unless it is there. Return it by digest."""
+    """Push a kernel as an artifact, unless it is there, and return it by digest. Raises CacheCorruptError."""
     import zstandard
 
     tag = f"kernel-{files.kernel.tag}-{files.toolkit.removeprefix('sha256:')[:12]}"
@@ -110,8 +111,9 @@ def publish_kernel(registry: Registry, files: KernelFiles, repo: ImageRef) -> Im
             zstandard.ZstdCompressor(level=1).stream_writer(archive, closefd=False) as stream,
             tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
-            for name in [MANIFEST, *sorted(files.sums)]:
-                tar.add(files.folder / name, name, filter=_anonymous)
+            _add(tar, MANIFEST, (files.folder / MANIFEST).read_bytes())
+            for name in sorted(files.sums):
+                _add(tar, name, files.read(name))  # checked: what is damaged here must not spread
         archive.seek(0)
         notes = {_KERNEL: files.kernel.release, _TOOLKIT: files.toolkit}
         return registry.push_artifact(repo, ARTIFACT, {_ARCHIVE: archive}, annotations=notes, tag=tag)
@@ -136,11 +138,10 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
         target.chmod(0o755 if member.mode & 0o111 else 0o644)
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = member.mtime = 0
-    member.uname = member.gname = ""
-    member.mode = 0o755 if member.mode & 0o100 else 0o644
-    return member
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), 0o755 if name == SIGN_FILE else 0o644
+    tar.addfile(member, io.BytesIO(content))
 
 
 def _folder(cache: Path, digest: str, release: str) -> Path:

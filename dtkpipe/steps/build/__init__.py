@@ -16,7 +16,6 @@ from dtkpipe.values.source import Source
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
-    from dtkpipe.proof.kernel import KernelFiles
     from dtkpipe.steps.build.image import Builder
 
 
@@ -81,9 +80,9 @@ def run(args: Args, room: Room) -> Results:
     with ThreadPoolExecutor(1) as pool:
         publishing = pool.submit(_publish_kernel, args, registry, room)
         spec, digest = _candidate(args, room, builder, source)
-        kernel, kernel_image = publishing.result()
+        own, kernel_image = publishing.result()
     for name in spec.names:
-        if name in (kernel.in_tree.keys() | kernel.builtin) - set(spec.in_tree_modules_to_remove):
+        if name in own - set(spec.in_tree_modules_to_remove):
             room.say(f"warning: the kernel has a module `{name}` of its own: list it in inTreeModulesToRemove")
     return Results(
         image_url=args.staging.name,
@@ -94,12 +93,23 @@ def run(args: Args, room: Room) -> Results:
     )
 
 
-def _publish_kernel(args: Args, registry: Registry, room: Room) -> tuple[KernelFiles, ImageRef]:
-    """See to it that the kernel's own files are in the staging repository, where sign and verify look for them."""
-    from dtkpipe.proof.kernel_store import kernel_files, publish_kernel
+def _publish_kernel(args: Args, registry: Registry, room: Room, again: bool = True) -> tuple[frozenset[str], ImageRef]:
+    """See to it that the kernel's own files are in the staging repository, where sign and verify look for them.
+
+    Returns the names of the kernel's own modules, and the artifact.
+    """
+    from dtkpipe.proof.kernel import CacheCorruptError
+    from dtkpipe.proof.kernel_store import forget, kernel_files, publish_kernel
 
     files = kernel_files(registry, args.toolkit, None, room.cache, args.kernel.release)
-    return files, publish_kernel(registry, files, args.staging)
+    try:
+        return files.builtin.union(files.in_tree), publish_kernel(registry, files, args.staging)
+    except CacheCorruptError as error:
+        if not again:
+            raise
+        forget(files)
+        room.say(f"{error.what}: {error.details[0]}; made again")
+        return _publish_kernel(args, registry, room, again=False)
 
 
 def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tuple[ModuleSpec, str]:
