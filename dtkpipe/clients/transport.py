@@ -200,7 +200,8 @@ class Transport:
             other=None if resend else 0,
             redirect=0,
             allowed_methods=None,
-            status_forcelist=(429, 502, 503, 504),
+            # A registry on a file system answers 500 to who reads what is written at this moment.
+            status_forcelist=(429, 502, 503, 504) + ((500,) if method in ("GET", "HEAD") else ()),
             backoff_factor=patience.backoff,
             backoff_max=patience.longest,
             backoff_jitter=patience.backoff / 2,

@@ -7,6 +7,7 @@ laptop and in an unprivileged pod. Without the right to mount, buildah makes a u
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import re
 import resource
@@ -72,7 +73,9 @@ class Buildah:
             argv += [f"--label={name}={value}" for name, value in (labels or {}).items()]
             argv += [f"--target={target}"] if target else []
             argv += [*connection, "--pull=false"] if network else ["--pull=never"]
-            self._run([*registries, *argv, "--file", containerfile, context], network=network, log=log)
+            command = [*registries, *argv, "--file", containerfile, context]
+            with self._at_work():
+                self._run(command, network=network, log=log)
             return iid.read_text().strip()
 
     def pull(self, ref: ImageRef) -> str:
@@ -107,10 +110,17 @@ class Buildah:
 
         What it says goes to `log`, line by line as it comes.
         """
+        with self._at_work():
+            return self._run_in(image, argv, env or {}, mounts, workdir, network, log)
+
+    def _run_in(
+        self, image: str, argv: Sequence[str], env: Mapping[str, str], mounts: Sequence[Mount], workdir: str,
+        network: bool, log: IO[bytes],
+    ) -> int:  # fmt: skip
         container = self._run(["from", "--pull=never", *_limits(), image]).output.strip()
         try:
             command = ["run", "--isolation=chroot"]
-            command += [f"--env={name}={value}" for name, value in (env or {}).items()]
+            command += [f"--env={name}={value}" for name, value in env.items()]
             for mount in mounts:
                 command.append(f"--volume={mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
             command += [f"--workingdir={workdir}"] if workdir else []
@@ -138,6 +148,20 @@ class Buildah:
 
     def _global(self, driver: str) -> list[str | Path]:
         return ["buildah", "--root", self.storage, "--runroot", self.storage / "run", "--storage-driver", driver]
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Hold the storage while containers are in it. Who finds nobody else at work removes what killed ones left:
+        an image that a container was made of cannot be removed, and a build ends with an error.
+        """
+        self.storage.mkdir(parents=True, exist_ok=True)
+        with (self.storage / "at-work.lock").open("ab") as lock:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._run(["containers", "--quiet"], ok=None).output.strip():
+                    self._run(["rm", "--all"], ok=None)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
 
     def _run(
         self,
