@@ -91,6 +91,14 @@ def test_same_input_same_image(buildah: Buildah, context: Path, registry: Loopba
     assert registry.client.config(repo.at(digest)).labels["a"] == "b c"
 
 
+def test_what_killed_builds_left_is_in_nobodys_way(buildah: Buildah, context: Path, tmp_path: Path) -> None:
+    base = build(buildah, context).removeprefix("sha256:")
+    buildah._run(["from", "--pull=never", base])  # a build that is killed leaves this container
+    (tmp_path / "Containerfile").write_text(f"FROM {base} AS base\nFROM scratch\nCOPY --from=base /word /word\n")
+    assert buildah.build(tmp_path, tmp_path / "Containerfile")
+    assert not buildah._run(["containers", "--quiet"]).output.strip()
+
+
 def test_failed_instruction(buildah: Buildah, context: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(ProcessFailedError, match="`buildah` ended with exit code"):
