@@ -36,10 +36,7 @@ class Target:
 
 def refuse_kernel(spec: ModuleSpec, target: Target) -> None:
     """Raise RunFailedError where the spec excludes the kernel or the architecture."""
-    reason = spec.kernels.refuses(target.kernel)
-    if not reason and spec.arches and target.arch not in spec.arches:
-        reason = f"is for {', '.join(arch.name for arch in spec.arches)}, not {target.arch}"
-    if reason:
+    if reason := spec.refuses(target.kernel, target.arch):
         raise excluded(spec, target, reason)
 
 

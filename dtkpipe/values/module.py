@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from dtkpipe.errors import InvalidError
@@ -107,6 +108,26 @@ class Kernels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exclusion:
+    """Kernels that are set aside until a day: a matrix does not build for them, and says why. No bound takes all."""
+
+    kernel: KernelConstraint = KernelConstraint()
+    variants: tuple[str, ...] = ()
+    arches: tuple[Arch, ...] = ()
+    reason: str
+    until: date
+    """The first day on which it does not count any more."""
+
+    def covers(self, kernel: Kernel, arch: Arch) -> bool:
+        """Tell whether `kernel` on `arch` is set aside, whatever the day."""
+        return (
+            self.kernel.holds(kernel)
+            and (not self.variants or kernel.variant in self.variants)
+            and (not self.arches or arch in self.arches)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModuleSpec:
     """One dtkpipe.yaml. `modules` are in loading order; none means: whatever the build gives."""
 
@@ -119,6 +140,7 @@ class ModuleSpec:
     unload: str = REQUIRED
     kernels: Kernels = Kernels()
     arches: tuple[Arch, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,6 +181,7 @@ class ModuleSpec:
                 min=kernels.text("min"), max=kernels.text("max"), variants=tuple(kernels.texts("variants"))
             ),
             arches=tuple(top.converted("arches", Arch.parse)),
+            exclusions=tuple(_exclusion(one) for one in top.sections("exclusions", short="kernel")),
         )
         for section in (origin, kernels, top):
             section.done()
@@ -192,9 +215,23 @@ class ModuleSpec:
                     "min": self.kernels.min, "max": self.kernels.max, "variants": list(self.kernels.variants)
                 },
                 "arches": [arch.name for arch in self.arches],
+                "exclusions": [
+                    {
+                        "kernel": str(one.kernel), "variants": list(one.variants),
+                        "arches": [arch.name for arch in one.arches],
+                        "reason": one.reason, "until": one.until.isoformat(),
+                    }
+                    for one in self.exclusions
+                ],
             }
         )  # fmt: skip
         return document
+
+    def refuses(self, kernel: Kernel, arch: Arch) -> str:
+        """Return why the module is not for `kernel` on `arch`, or an empty string."""
+        if self.arches and arch not in self.arches:
+            return f"is for {', '.join(one.name for one in self.arches)}, not {arch}"
+        return self.kernels.refuses(kernel)
 
     def to_json(self) -> str:
         """Return the document as one line of JSON; equal specs give equal text."""
@@ -249,6 +286,27 @@ def _patch(data: Document) -> Patch:
     return patch
 
 
+def _exclusion(data: Document) -> Exclusion:
+    exclusion = Exclusion(
+        kernel=data.convert("kernel", KernelConstraint.parse, default=""),
+        variants=tuple(data.texts("variants")),
+        arches=tuple(data.converted("arches", Arch.parse)),
+        reason=data.matching("reason", re.compile(r".*\S.*"), "why these kernels are set aside", required=True),
+        until=data.convert("until", _day),
+    )
+    data.done()
+    return exclusion
+
+
+def _day(text: str) -> date:
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise InvalidError(f"`{text}` is not a day", "expected YYYY-MM-DD, e.g. 2027-03-31")
+
+
 def _consistent(spec: ModuleSpec, top: Document) -> None:
     """Refuse a document that contradicts itself."""
     twice = sorted({name for name in spec.names if spec.names.count(name) > 1})
@@ -260,6 +318,14 @@ def _consistent(spec: ModuleSpec, top: Document) -> None:
     low, high = version_numbers(spec.kernels.min), version_numbers(spec.kernels.max)
     if low and high and low > high[: len(low)] and low[: len(high)] > high:
         raise top.error("kernels", f"no kernel is both {spec.kernels.min} or newer and {spec.kernels.max} or older")
+    for number, one in enumerate(spec.exclusions):
+        for key, chosen, known in (
+            ("variants", one.variants, spec.kernels.variants),
+            ("arches", [arch.name for arch in one.arches], [arch.name for arch in spec.arches]),
+        ):
+            if wrong := [name for name in chosen if known and name not in known]:
+                raise top.error(f"exclusions[{number}].{key}", f"the module is not for {wrong[0]} anyway",
+                                f"it is for: {', '.join(known)}")  # fmt: skip
 
 
 def _without_empty(value: Any) -> Any:

@@ -100,7 +100,8 @@ def test_the_page_about_the_module_spec_shows_and_explains_every_key() -> None:
             "modules: [{name: m, parameters: [x=1], firmware: [f]}],"
             "build: {recipe: kbuild, make: [A=1], packages: [p], patches: [{file: f, kernel: '>=6'}], args: {A: '1'}},"
             "inTreeModulesToRemove: [o], checks: [{run: [t], timeout: 1s}], unload: never, arches: [x86_64],"
-            "kernels: {min: '5', max: '6', variants: [std]}}"
+            "kernels: {min: '5', max: '6', variants: [std]}, exclusions: [{kernel: '6', variants: [std],"
+            "arches: [x86_64], reason: r, until: 2027-01-01}]}"
         ).to_mapping()
     )
     assert shown == every

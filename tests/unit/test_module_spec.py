@@ -92,6 +92,14 @@ def test_short_forms_and_the_spelling_of_kmm():
         ("name: m\nname: n", "`name` is given twice"),
         ("apiVersion: dtkpipe/v2\nname: m", "apiVersion: `dtkpipe/v2`"),
         ("name: m\nbuild: {args: {A=B: c}}", "build.args: `A=B` is not a name of a variable"),
+        ("name: m\nexclusions: [{kernel: '>=6', until: 2027-01-01}]", "exclusions[0].reason: is required"),
+        ("name: m\nexclusions: [{kernel: '>=6', reason: r}]", "exclusions[0].until: is required"),
+        ("name: m\nexclusions: [{reason: r, until: 2027-02-30}]", "exclusions[0].until: `2027-02-30` is not a day"),
+        ("name: m\nexclusions: [{reason: r, until: tomorrow}]", "expected YYYY-MM-DD"),
+        (
+            "name: m\narches: [x86_64]\nexclusions: [{arches: [aarch64], reason: r, until: 2027-01-01}]",
+            "exclusions[0].arches: the module is not for aarch64 anyway",
+        ),
         ("- a", "expected keys and values here"),
         ("name: [", "dtkpipe.yaml:1 is not YAML"),
         ("a: &a [*a]", "contains itself"),
@@ -118,7 +126,7 @@ _TEXT = st.text(max_size=20)
 _JSON = st.recursive(_TEXT | st.integers() | st.booleans() | st.none(), lambda inner: st.lists(inner, max_size=3)
                      | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=10)  # fmt: skip
 _KEYS = st.sampled_from(["apiVersion", "name", "source", "build", "modules", "checks", "unload", "kernels", "arches",
-                         "inTreeModulesToRemove"])  # fmt: skip
+                         "inTreeModulesToRemove", "exclusions"])  # fmt: skip
 
 
 @given(st.dictionaries(_KEYS, _JSON))
@@ -157,6 +165,20 @@ def test_the_kernels_a_module_is_for():
     assert kernels.refuses(Kernel("5.10.0-8-amd64")) == "needs kernel 5.14 or newer"
     assert kernels.refuses(Kernel("6.12.9-amd64")) == "is for kernels up to 6.1"
     assert kernels.refuses(Kernel("6.1.0-56-cloud-amd64")) == "is for the kernel flavours std, rt, not cloud"
+
+
+def test_an_exclusion_covers_what_it_names_and_all_of_what_it_does_not():
+    text = (
+        "name: m\nexclusions: [{kernel: '>=6.1', variants: [rt, cloud], reason: r, until: 2027-01-01}, {arches: [arm64]"
+    )
+    spec = ModuleSpec.from_text(text + ", reason: s, until: 2028-01-01}]")
+    first, second = spec.exclusions
+    assert first.covers(Kernel("6.1.0-56-cloud-amd64"), X86_64)
+    assert not first.covers(Kernel("6.1.0-56-amd64"), X86_64)
+    assert not first.covers(Kernel("5.10.0-8-rt-amd64"), X86_64)
+    assert second.covers(Kernel("6.1.0-56-arm64"), AARCH64)
+    assert not second.covers(Kernel("6.1.0-56-amd64"), X86_64)
+    assert ModuleSpec.from_text(spec.to_json()) == spec
 
 
 @pytest.mark.parametrize("path", sorted(shipped("catalog/modules").glob("*.yaml")), ids=lambda path: path.stem)
