@@ -110,7 +110,7 @@ def engine_module(name: str) -> ModuleType:
         )
     if name not in ENGINES:
         raise NotFoundError(f"there is no engine `{name}`", f"engines that have YAML: {', '.join(ENGINES)}")
-    return importlib.import_module(f"dtkpipe.engines.{name}")
+    return importlib.import_module(f"dtkpipe.engines.{name}.render")
 
 
 def name_of(one: Object) -> str:

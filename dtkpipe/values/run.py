@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dtkpipe.errors import InvalidError
+from dtkpipe.errors import (
+    DtkpipeError,
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    RunCancelledError,
+    RunFailedError,
+    RunUnknownError,
+    UnreachableError,
+    UnsupportedError,
+)
 
 SCHEMA = "dtkpipe/run/v1"
 
@@ -21,6 +31,21 @@ PENDING, RUNNING, SUCCEEDED, FAILED, SKIPPED, CANCELLED = (
     "cancelled",
 )
 """States of a step, and (without skipped) outcomes of a run."""
+
+TELLING: tuple[type[DtkpipeError], ...] = (
+    NotAllowedError,
+    NotFoundError,
+    InvalidError,
+    UnreachableError,
+    UnsupportedError,
+    RunUnknownError,
+)
+"""Errors of a task that say more of its run than that it failed."""
+OUT_OF_TIME = RunUnknownError.exit_code
+"""Exit code of a task that did not end within its time, whatever its program said then."""
+
+CAUSE = "CAUSE"
+"""The result that every step has: why it failed. Empty for one that did not."""
 
 _WORDS = {
     "succeeded": SUCCEEDED,
@@ -46,21 +71,45 @@ def state(word: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try of a task. Times are seconds since the epoch, 0 where there is none."""
+
+    state: str = PENDING
+    queued: float = 0
+    started: float = 0
+    finished: float = 0
+    exit_code: int | None = None
+    cause: str = ""
+    pod: str = ""
+    """The pod it ran in, which may be gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepRecord:
     """One task of a run. Times are seconds since the epoch, 0 where there is none."""
 
     name: str
     state: str = PENDING
+    queued: float = 0
+    """When the engine took it up; until `started` it waits for a node, an image, a volume."""
     started: float = 0
+    """When its program started, first attempt."""
     finished: float = 0
     reused: bool = False
     """Its result was there already, from the same inputs."""
     exit_code: int | None = None
+    """Of its program; OUT_OF_TIME for one that was stopped for that."""
     cause: str = ""
-    """Why it failed: the first line of its error."""
+    """Why it failed: the first line of its error. While it waits: for what."""
+    hint: str = ""
+    """What to do about it."""
     results: Mapping[str, str] = field(default_factory=dict)
     log: str = ""
-    """Where its whole log is."""
+    """The file that holds its whole log (engine local)."""
+    pod: str = ""
+    """The pod of its last attempt."""
+    attempts: tuple[Attempt, ...] = ()
+    """All its tries, the first one first, where the engine keeps them."""
 
     @property
     def seconds(self) -> float:
@@ -75,9 +124,13 @@ class RunCard:
     name: str
     engine: str
     pipeline: str
+    namespace: str = ""
+    """Of the run and its pods; none for engine local."""
     state: str = PENDING
     cause: str = ""
     created: float = 0
+    started: float = 0
+    """When its engine took it up."""
     finished: float = 0
     inputs: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()
@@ -87,6 +140,18 @@ class RunCard:
     """Node -> verdict of smoke-test."""
     tool: str = ""
     """Version of dtkpipe."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code that tells the outcome; None while the run has none.
+
+        A run that failed has that of its first failed task, where it is one of ours that says more than "failed".
+        """
+        if self.state == FAILED:
+            first = next((step.exit_code for step in self.steps if step.state == FAILED), None)
+            told = {error.exit_code for error in TELLING}
+            return first if first in told else RunFailedError.exit_code
+        return {SUCCEEDED: 0, CANCELLED: RunCancelledError.exit_code}.get(self.state)
 
     def result(self, task: str, name: str) -> str:
         """Return result `name` of `task`, or an empty string."""
@@ -103,7 +168,21 @@ class RunCard:
             data = json.loads(text)
             if data.pop("schema") != SCHEMA:
                 raise InvalidError("not a run card of a schema we know", f"expected {SCHEMA}")
-            data["steps"] = tuple(StepRecord(**step) for step in data["steps"])
-            return cls(**data)
+            return cls(**{**data, "steps": tuple(_step(step) for step in data["steps"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidError("the run card cannot be read", str(error)) from error
+
+
+def _step(data: Mapping[str, Any]) -> StepRecord:
+    attempts = tuple(Attempt(**one) for one in data.get("attempts", ()))
+    return StepRecord(**{**data, "attempts": attempts})
+
+
+def told_cause(results: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:
+    """Return why a task says that it failed, what it says to do about it, and its other results.
+
+    The result CAUSE: a line, and where there is one, `hint: ` with the next command in the lines behind it.
+    """
+    rest = dict(results)
+    cause, _, hint = rest.pop(CAUSE, "").partition("\n")
+    return cause.strip(), hint.strip().removeprefix("hint: "), rest

@@ -12,7 +12,7 @@ from dtkpipe.model.images import DEFAULTS
 
 def main(engine: str, count: int) -> None:
     """Render `count` different ones."""
-    render = importlib.import_module(f"dtkpipe.engines.{engine}").render
+    render = importlib.import_module(f"dtkpipe.engines.{engine}.render").render
     pipeline = load("kmod")
     started = time.perf_counter()
     for number in range(count):

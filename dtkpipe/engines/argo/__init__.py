@@ -1,5 +1,4 @@
-"""Renders a pipeline for Argo Workflows: a WorkflowTemplate, or a Workflow. Pure, and the only importer of Hera."""
+"""Argo Workflows: a pipeline as a WorkflowTemplate or a Workflow (`render`), a Workflow as a run card (`status`).
 
-from dtkpipe.engines.argo.render import NAME, render
-
-__all__ = ["NAME", "render"]
+Nothing is imported here: reading a run must not load Hera.
+"""

@@ -1,0 +1,258 @@
+"""From an Argo Workflow, as the API gives it, to a run card. Pure.
+
+Field names and what they mean: argoproj/argo-workflows, pkg/apis/workflow/v1alpha1/workflow_types.go (WorkflowStatus,
+NodeStatus); names of pods: workflow/util/pod_name.go; words of messages: workflow/controller/operator.go.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from dtkpipe.engines.observed import Observed, blame, finished_card, step_of
+from dtkpipe.engines.pods import NONE, Object, PodFacts, Trouble, facts, one_line, said, seconds
+from dtkpipe.values.run import (
+    CANCELLED,
+    FAILED,
+    OUT_OF_TIME,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    Attempt,
+    RunCard,
+    StepRecord,
+)
+
+NODE_ID = "workflows.argoproj.io/node-id"
+"""Annotation of a pod: which node of the workflow it is."""
+MAIN = "main"
+"""The container that runs the task's program."""
+_STATES = {
+    "Pending": PENDING,
+    "Running": RUNNING,
+    "Succeeded": SUCCEEDED,
+    "Failed": FAILED,
+    "Error": FAILED,
+    "Skipped": SKIPPED,
+    "Omitted": PENDING,
+    "": PENDING,
+}
+_POD_NAME_LIMIT = 242
+_REASON = re.compile(r"(?:(\S+): )?(\S+) \(exit code (-?\d+)\)(?:: (.*))?")  # main: Error (exit code 1): message
+_WAITS = re.compile(r"(?:Pod failed before \S+ container starts due to )?(\w+): (.*)")
+_TIMES = ("exceeded its deadline", "active on the node longer", "Max duration limit exceeded")
+
+
+def card(workflow: Object, pods: Iterable[Object] = (), events: Iterable[Object] = ()) -> RunCard:
+    """Return how a run goes. Pods and events of the run, where given, say when programs started and what pods wait for.
+
+    Raises UnsupportedError for a workflow whose nodes lie in a database that only Argo's server reads.
+    """
+    return _Run(workflow, tuple(pods), tuple(events)).card()
+
+
+@dataclass(frozen=True)
+class _Run:
+    workflow: Object
+    pods: tuple[Object, ...]
+    events: tuple[Object, ...]
+
+    @cached_property
+    def meta(self) -> Object:
+        return self.workflow.get("metadata") or {}
+
+    @cached_property
+    def status(self) -> Object:
+        return self.workflow.get("status") or {}
+
+    @cached_property
+    def spec(self) -> Object:
+        """What the workflow does: its template's words, where it refers to one, below its own."""
+        own = self.workflow.get("spec") or {}
+        return {**(self.status.get("storedWorkflowTemplateSpec") or {}), **own}
+
+    @cached_property
+    def nodes(self) -> Mapping[str, Object]:
+        return _nodes(self.status)
+
+    @cached_property
+    def pod_of(self) -> Mapping[str, Object]:
+        """The pods by the node that they are."""
+        return {((pod.get("metadata") or {}).get("annotations") or {}).get(NODE_ID, ""): pod for pod in self.pods}
+
+    @property
+    def cancelled(self) -> bool:
+        return bool((self.workflow.get("spec") or {}).get("shutdown"))
+
+    def card(self) -> RunCard:
+        phase = str(self.status.get("phase") or "")
+        steps = tuple(self._step(name) for name in self._tasks())
+        return finished_card(
+            Observed(
+                name=str(self.meta.get("name", "")),
+                engine="argo",
+                namespace=str(self.meta.get("namespace", "")),
+                labels=self.meta.get("labels") or {},
+                pipeline=str((self.spec.get("workflowTemplateRef") or {}).get("name", "")),
+                inputs=self._inputs(),
+                created=seconds(self.meta.get("creationTimestamp")),
+                started=seconds(self.status.get("startedAt")),
+                finished=seconds(self.status.get("finishedAt")),
+                state=CANCELLED if self.cancelled and phase in ("Failed", "Error") else _STATES.get(phase, FAILED),
+                message=_plain(str(self.status.get("message") or "")),
+                out_of_time=_late(str(self.status.get("message") or "")),
+                steps=steps,
+            )
+        )
+
+    def _inputs(self) -> dict[str, str]:
+        """Return the parameters: those of the run above the template's defaults."""
+        found: dict[str, str] = {}
+        for source in (self.status.get("storedWorkflowTemplateSpec") or {}, self.workflow.get("spec") or {}):
+            for one in (source.get("arguments") or {}).get("parameters") or ():
+                if "value" in one:
+                    found[one["name"]] = str(one["value"])
+        return found
+
+    def _tasks(self) -> list[str]:
+        """Return the tasks in the order of the pipeline; before Argo knows it, in that of their nodes."""
+        templates = [*(self.spec.get("templates") or ()), *(self.status.get("storedTemplates") or {}).values()]
+        for template in templates:
+            if template.get("name") == self.spec.get("entrypoint"):
+                return [str(task["name"]) for task in (template.get("dag") or {}).get("tasks") or ()]
+        return [str(node.get("displayName")) for node in self.nodes.values() if node.get("boundaryID")]
+
+    def _step(self, task: str) -> StepRecord:
+        wanted = f"{self.meta.get('name')}.{task}"
+        node = next((one for one in self.nodes.values() if one.get("name") == wanted), None)
+        if node is None:
+            return StepRecord(name=task)
+        if node.get("phase") == "Omitted":
+            return StepRecord(name=task)
+        tries = [self._attempt(one) for one in self._pods_of(node)]
+        if not tries:  # a task that never got a pod: its values could not be filled in, the run was stopped
+            tries = [self._attempt(node)]
+        record = step_of(
+            task,
+            state=self._state(node),
+            queued=seconds(node.get("startedAt")),
+            tries=tries,
+            results=_results(self._last(node)),
+        )
+        hit = (node.get("memoizationStatus") or {}).get("hit")
+        return replace(record, reused=True) if hit else record
+
+    def _pods_of(self, node: Object) -> Iterator[Object]:
+        """Give the nodes that are pods: the node itself, or a retry node's children in the order of the attempts."""
+        if node.get("type") == "Pod":
+            yield node
+        elif node.get("type") == "Retry":
+            children = [self.nodes[name] for name in node.get("children") or () if name in self.nodes]
+            own = [one for one in children if str(one.get("name")).startswith(f"{node.get('name')}(")]
+            yield from (one for one in own if one.get("type") == "Pod")
+
+    def _last(self, node: Object) -> Object:
+        return next(iter(reversed(list(self._pods_of(node)))), node)
+
+    def _attempt(self, node: Object) -> tuple[Attempt, Trouble]:
+        pod = self.pod_of.get(str(node.get("id")))
+        seen = facts(pod, MAIN, self.events) if pod else None
+        message, state = str(node.get("message") or ""), self._state(node)
+        code = (node.get("outputs") or {}).get("exitCode")
+        late = _late(message)
+        why = blame(
+            _results(node),
+            seen.trouble if seen and seen.trouble else _why(message),
+            _plain(message) if late else "",
+        )
+        attempt = Attempt(
+            state=state,
+            queued=seconds(node.get("startedAt")),
+            started=_started(seen, node),
+            finished=(seen.finished if seen else 0) or seconds(node.get("finishedAt")),
+            exit_code=OUT_OF_TIME if late else int(code) if code is not None else seen.exit_code if seen else None,
+            cause=why.cause if state in (FAILED, PENDING) else "",
+            pod=self._pod_name(node) if node.get("type") == "Pod" else "",
+        )
+        return attempt, why
+
+    def _state(self, node: Object) -> str:
+        phase = str(node.get("phase") or "")
+        message = str(node.get("message") or "")
+        if self.cancelled and phase in ("Failed", "Error") and "shutdown with strategy" in message:
+            return CANCELLED
+        return _STATES.get(phase, FAILED)
+
+    def _pod_name(self, node: Object) -> str:
+        annotations = self.meta.get("annotations") or {}
+        if annotations.get("workflows.argoproj.io/pod-name-format") == "v1":
+            return str(node.get("id"))
+        template = str(node.get("templateName") or (node.get("templateRef") or {}).get("template") or "")
+        prefix = "-".join(filter(None, (str(self.meta.get("name")), template)))
+        return f"{prefix[:_POD_NAME_LIMIT]}-{_fnv32a(str(node.get('name')))}"
+
+
+def _nodes(status: Object) -> Mapping[str, Object]:
+    if packed := status.get("compressedNodes"):
+        return dict(json.loads(gzip.decompress(base64.b64decode(packed))))
+    if status.get("offloadNodeStatusVersion") and not status.get("nodes"):
+        from dtkpipe.errors import UnsupportedError
+
+        raise UnsupportedError(
+            "the tasks of this run are kept in Argo's database", "its workflow object was too large for Kubernetes",
+            hint="argo get RUN, through the Argo server",
+        )  # fmt: skip
+    return status.get("nodes") or {}
+
+
+def _results(node: Object) -> dict[str, str]:
+    given = (node.get("outputs") or {}).get("parameters") or ()
+    return {str(one["name"]): str(one.get("value", "")) for one in given}
+
+
+def _late(message: str) -> bool:
+    return any(words in message for words in _TIMES)
+
+
+def _started(seen: PodFacts | None, node: Object) -> float:
+    """Return when the program started; where no pod tells, when its node was made, for one that runs or has run."""
+    if seen:
+        return seen.started
+    return 0 if node.get("phase") == "Pending" else seconds(node.get("startedAt"))
+
+
+def _why(message: str) -> Trouble:
+    """Return what a node's message says about its pod."""
+    if found := _REASON.match(message):
+        container, reason, code, rest = found.groups()
+        if reason == "OOMKilled":
+            return said(reason)
+        where = "" if container in (None, MAIN) else f"container {container}: "
+        return Trouble(f"{where}ended with exit code {code}" + (f": {one_line(rest)}" if rest else ""))
+    if (found := _WAITS.match(message)) and (known := said(found[1], found[2])):
+        return known
+    return said("", message) or (Trouble(_plain(message)) if message else NONE)
+
+
+def _plain(message: str) -> str:
+    words = {
+        "pod deleted": "its pod was deleted",
+        "retryStrategy.expression evaluated to false": "",
+        "No more retries left": "",
+    }
+    text = one_line(message)
+    return words.get(text, text)
+
+
+def _fnv32a(text: str) -> int:
+    """The hash that ends the name of a pod (Fowler-Noll-Vo 1a, 32 bits)."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value

@@ -1,0 +1,113 @@
+"""From what was seen of a run on a cluster to its card: what is the same whatever the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dtkpipe.engines.pods import Trouble
+from dtkpipe.values.run import (
+    CANCELLED,
+    FAILED,
+    OUT_OF_TIME,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    Attempt,
+    RunCard,
+    StepRecord,
+    told_cause,
+)
+
+_PART_OF, _VERSION = "app.kubernetes.io/part-of", "app.kubernetes.io/version"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """A run, as its engine tells it. `message` is the engine's own word for how it ended."""
+
+    name: str
+    engine: str
+    namespace: str
+    labels: Mapping[str, str]
+    pipeline: str
+    inputs: Mapping[str, str]
+    created: float
+    started: float
+    finished: float
+    state: str
+    message: str
+    out_of_time: bool
+    steps: tuple[StepRecord, ...]
+
+
+def blame(results: Mapping[str, str], engine: Trouble, late: str = "") -> Trouble:
+    """Return why a try failed: what it says itself, else what the engine says, but `late` when its time was up."""
+    if late:
+        return Trouble(f"did not end within its time ({late})", "give the task more time: timeout=... in the pipeline")
+    own, hint, _ = told_cause(results)
+    return Trouble(own, hint) if own else engine
+
+
+def step_of(
+    name: str, *, state: str, queued: float, tries: Sequence[tuple[Attempt, Trouble]], results: Mapping[str, str]
+) -> StepRecord:
+    """Return the record of a task from its tries and their troubles, and the results of the last one."""
+    _, _, rest = told_cause(results)
+    last, trouble = tries[-1] if tries else (Attempt(), Trouble())
+    return StepRecord(
+        name=name,
+        state=state,
+        queued=queued,
+        started=next((one.started for one, _ in tries if one.started), 0),
+        finished=last.finished if state not in (PENDING, RUNNING) else 0,
+        exit_code=last.exit_code,
+        cause=trouble.cause if state in (FAILED, PENDING, CANCELLED) else "",
+        hint=trouble.hint if state in (FAILED, PENDING) else "",
+        results=rest if state == SUCCEEDED else {key: text for key, text in rest.items() if text},
+        pod=last.pod,
+        attempts=tuple(attempt for attempt, _ in tries),
+    )
+
+
+def finished_card(seen: Observed) -> RunCard:
+    """Return the card of a run: its cause is that of its first failed task, else what the engine says."""
+    steps = _out_of_time(seen) if seen.out_of_time else seen.steps
+    failed = next((step for step in steps if step.state == FAILED), None)
+    cause = f"{failed.name}: {failed.cause}" if failed and failed.cause else seen.message
+    if seen.state == CANCELLED:
+        cause = seen.message
+    if seen.state not in (PENDING, RUNNING):
+        steps = tuple(_over(step) for step in steps)
+    return RunCard(
+        name=seen.name,
+        engine=seen.engine,
+        pipeline=seen.labels.get(_PART_OF, "") or seen.pipeline,
+        namespace=seen.namespace,
+        state=seen.state,
+        cause=cause if seen.state in (PENDING, FAILED, CANCELLED) else "",
+        created=seen.created,
+        started=seen.started,
+        finished=seen.finished if seen.state not in (PENDING, RUNNING) else 0,
+        inputs=seen.inputs,
+        steps=steps,
+        tool=seen.labels.get(_VERSION, "").replace("_", "+"),
+    )
+
+
+def _over(step: StepRecord) -> StepRecord:
+    """A task of a run that is over runs no more, whatever its last record says."""
+    return replace(step, state=CANCELLED) if step.state == RUNNING else step
+
+
+def _out_of_time(seen: Observed) -> tuple[StepRecord, ...]:
+    """The run's time was up: that is the cause of the task that ran then, or would have been the next."""
+    if any(step.state == FAILED for step in seen.steps):
+        return seen.steps
+    hit = next((step for step in seen.steps if step.state in (RUNNING, CANCELLED)), None) or next(
+        (step for step in seen.steps if step.state == PENDING), None
+    )
+    if hit is None:
+        return seen.steps
+    late = replace(hit, state=FAILED, exit_code=OUT_OF_TIME, cause=seen.message or "the run's time was up")
+    return tuple(late if step is hit else step for step in seen.steps)

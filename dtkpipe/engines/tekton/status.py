@@ -1,0 +1,212 @@
+"""From a Tekton PipelineRun and its TaskRuns, as the API gives them, to a run card. Pure.
+
+Field names and reasons: tektoncd/pipeline, pkg/apis/pipeline/v1/{pipelinerun_types,taskrun_types}.go; reasons that come
+from pods: pkg/pod/status.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from dtkpipe.engines.observed import Observed, blame, finished_card, step_of
+from dtkpipe.engines.pods import NONE, Object, Trouble, facts, one_line, said, seconds
+from dtkpipe.values.run import (
+    CANCELLED,
+    FAILED,
+    OUT_OF_TIME,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    Attempt,
+    RunCard,
+    StepRecord,
+)
+
+TASK = "tekton.dev/pipelineTask"
+"""Label of a TaskRun and of its pod: which task of the pipeline it is."""
+_CANCELLED = ("Cancelled", "CancelledRunningFinally", "StoppedRunningFinally", "TaskRunCancelled")
+_LATE = ("PipelineRunTimeout", "PipelineRunTimeoutRunningFinally", "TaskRunTimeout")
+_STARTS = ("Started", "Pending", "TaskRunPending", "PipelineRunPending", "ResolvingTaskRef", "ResolvingPipelineRef")
+_EXITED = re.compile(r'"(?:step-)?([^"]+)" exited with code (\d+)')
+_OF_PODS = {
+    "TaskRunImagePullFailed": "ErrImagePull",
+    "PullImageFailed": "ErrImagePull",
+    "StepOOM": "OOMKilled",
+    "InitContainerOOM": "OOMKilled",
+    "SidecarOOM": "OOMKilled",
+    "PodEvicted": "Evicted",
+    "ExceededNodeResources": "Unschedulable",
+    "PodCreationFailed": "FailedCreate",
+    "PodAdmissionFailed": "FailedCreate",
+}
+"""What Kubernetes calls what Tekton gives a name of its own."""
+
+
+def card(
+    run: Object, task_runs: Iterable[Object] = (), pods: Iterable[Object] = (), events: Iterable[Object] = ()
+) -> RunCard:
+    """Return how a run goes, from the run and its TaskRuns.
+
+    Pods and events of the run, where given, say what pods wait for. Without TaskRuns the card tells of the run only.
+    """
+    return _Run(run, tuple(task_runs), tuple(pods), tuple(events)).card()
+
+
+@dataclass(frozen=True)
+class _Run:
+    run: Object
+    task_runs: tuple[Object, ...]
+    pods: tuple[Object, ...]
+    events: tuple[Object, ...]
+
+    @cached_property
+    def status(self) -> Object:
+        return self.run.get("status") or {}
+
+    @cached_property
+    def spec(self) -> Object:
+        return self.run.get("spec") or {}
+
+    @cached_property
+    def pod_named(self) -> Mapping[str, Object]:
+        return {str((pod.get("metadata") or {}).get("name")): pod for pod in self.pods}
+
+    @cached_property
+    def task_run_of(self) -> Mapping[str, Object]:
+        """The TaskRuns by the task that they run."""
+        return {str(_labels(one).get(TASK, "")): one for one in self.task_runs}
+
+    def card(self) -> RunCard:
+        meta = self.run.get("metadata") or {}
+        ended = _condition(self.status)
+        reason, message = str(ended.get("reason") or ""), str(ended.get("message") or "")
+        state = _state(ended)
+        return finished_card(
+            Observed(
+                name=str(meta.get("name", "")),
+                engine="tekton",
+                namespace=str(meta.get("namespace", "")),
+                labels=_labels(self.run),
+                pipeline=str((self.spec.get("pipelineRef") or {}).get("name", "")),
+                inputs=self._inputs(),
+                created=seconds(meta.get("creationTimestamp")),
+                started=seconds(self.status.get("startTime")),
+                finished=seconds(self.status.get("completionTime")),
+                state=state,
+                message=_message(state, reason, message),
+                out_of_time=reason in _LATE,
+                steps=tuple(self._step(name) for name in self._tasks()),
+            )
+        )
+
+    def _inputs(self) -> dict[str, str]:
+        """Return the parameters: those of the run above the pipeline's defaults."""
+        declared = (self.status.get("pipelineSpec") or {}).get("params") or ()
+        found = {str(one["name"]): str(one["default"]) for one in declared if "default" in one}
+        return found | {str(one["name"]): str(one.get("value", "")) for one in self.spec.get("params") or ()}
+
+    def _tasks(self) -> list[str]:
+        """Return the tasks in the order of the pipeline; before Tekton has read it, those that have a TaskRun."""
+        spec = self.status.get("pipelineSpec") or self.spec.get("pipelineSpec") or {}
+        declared = [str(one["name"]) for part in ("tasks", "finally") for one in spec.get(part) or ()]
+        return declared or list(self.task_run_of)
+
+    def _step(self, task: str) -> StepRecord:
+        task_run = self.task_run_of.get(task)
+        if task_run is None:
+            return self._not_run(task)
+        status = task_run.get("status") or {}
+        tries = [self._attempt(task, one, "") for one in status.get("retriesStatus") or ()]
+        tries.append(self._attempt(task, status, str((task_run.get("spec") or {}).get("statusMessage") or "")))
+        state = tries[-1][0].state
+        if _condition(status).get("reason") == "ToBeRetried":
+            state, tries = RUNNING, tries[:-1] if len(tries) > 1 else tries
+        return step_of(
+            task,
+            state=state,
+            queued=seconds((task_run.get("metadata") or {}).get("creationTimestamp")),
+            tries=tries,
+            results=_results(status),
+        )
+
+    def _not_run(self, task: str) -> StepRecord:
+        """A task without a TaskRun is yet to come, or was not reached; only a condition of its own leaves it out."""
+        skipped: Object = next((one for one in self.status.get("skippedTasks") or () if one.get("name") == task), {})
+        left_out = skipped.get("reason") == "When Expressions evaluated to false"
+        return StepRecord(name=task, state=SKIPPED if left_out else PENDING)
+
+    def _attempt(self, task: str, status: Object, why_stopped: str) -> tuple[Attempt, Trouble]:
+        ended = _condition(status)
+        reason, message = str(ended.get("reason") or ""), str(ended.get("message") or "")
+        state = _state(ended)
+        step: Object = next((one for one in status.get("steps") or () if one.get("name") == task), {})
+        over, runs = step.get("terminated") or {}, step.get("running") or {}
+        pod = self.pod_named.get(str(status.get("podName")))
+        seen = facts(pod, f"step-{task}", self.events) if pod else None
+        late = reason in _LATE or "has timed out" in why_stopped
+        state = FAILED if late else state
+        why = blame(
+            _results(status),
+            (seen.trouble if seen else NONE) or _why(reason, message, state),
+            one_line(why_stopped or message) if late else "",
+        )
+        code = over.get("exitCode")
+        attempt = Attempt(
+            state=state,
+            queued=seconds(status.get("startTime")),
+            started=seconds(over.get("startedAt") or runs.get("startedAt")),
+            finished=seconds(over.get("finishedAt")) or seconds(status.get("completionTime")),
+            exit_code=OUT_OF_TIME if late else int(code) if code is not None else None,
+            cause=why.cause if state in (FAILED, PENDING) else "",
+            pod=str(status.get("podName") or ""),
+        )
+        return attempt, why
+
+
+def _condition(status: Object) -> Object:
+    return next((one for one in status.get("conditions") or () if one.get("type") == "Succeeded"), {})
+
+
+def _results(status: Object) -> dict[str, str]:
+    return {str(one["name"]): str(one.get("value", "")) for one in status.get("results") or ()}
+
+
+def _labels(one: Object) -> Mapping[str, str]:
+    return (one.get("metadata") or {}).get("labels") or {}
+
+
+def _state(condition: Object) -> str:
+    reason = condition.get("reason")
+    match condition.get("status"):
+        case "True":
+            return SUCCEEDED
+        case "False":
+            return CANCELLED if reason in _CANCELLED else FAILED
+        case "Unknown":
+            waits = reason in _STARTS or str(reason) in _OF_PODS
+            return PENDING if waits else RUNNING
+        case _:
+            return PENDING
+
+
+def _message(state: str, reason: str, message: str) -> str:
+    """Return what Tekton says of a run that ended badly; that of a task that failed says more, and is used instead."""
+    if state == CANCELLED:
+        return "cancelled"
+    return f"{reason}: {one_line(message)}" if state == FAILED else ""
+
+
+def _why(reason: str, message: str, state: str) -> Trouble:
+    if state not in (FAILED, PENDING, CANCELLED):
+        return NONE
+    if known := said(_OF_PODS.get(reason, reason), message):
+        return known
+    if state == PENDING:
+        return NONE
+    if found := _EXITED.search(message):
+        return Trouble(f"ended with exit code {found[2]}")
+    return Trouble(one_line(message) or reason)
