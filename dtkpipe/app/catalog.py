@@ -12,7 +12,7 @@ from dtkpipe.releases.row import ConflictError, Row
 from dtkpipe.values.arch import ARCHES, Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
-from dtkpipe.values.version import Version, Wanted, nearest
+from dtkpipe.values.version import Version, Wanted, nearest, spans
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
@@ -214,18 +214,6 @@ def by_kernel(lock: Lock, text: str = "") -> dict[Kernel, str]:
             if not text or one.release == text:
                 found.setdefault(one, []).append(row.version)
     return {one: spans(found[one]) for one in sorted(found, key=lambda one: one.order)}
-
-
-def spans(versions: Sequence[Version]) -> str:
-    """Write versions of the same line that follow each other as ranges: `4.14.19-21, 4.15.6-9`."""
-    parts: list[list[Version]] = []
-    for version in sorted(set(versions)):
-        last = parts[-1][-1] if parts else None
-        if last and not version.pre and not last.pre and version.line == last.line and version.patch == last.patch + 1:
-            parts[-1].append(version)
-        else:
-            parts.append([version])
-    return ", ".join(f"{part[0]}-{part[-1].patch}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def as_dict(row: Row) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dtkpipe.errors import InvalidError, NotFoundError, RunFailedError
 from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.key import LABEL, ContentKey, KeyTag, signer_id
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
@@ -61,8 +62,9 @@ def run(args: Args, room: Room) -> Results:
         )
     if not args.image.digest:
         raise InvalidError("nothing was published: the image is not given by digest", str(args.image))
-    files, tags = attachments(args), final_tags(args)
     registry = Registry(args.access(room.environ))
+    files = attachments(args)
+    tags = final_tags(args, registry.config(args.image, args.kernel.arch).labels.get(LABEL, ""))
     repo = args.push_to.tagged("")
     image = repo.at(registry.copy(args.image, repo))
     attached = _attach(registry, image, files, room)
@@ -74,15 +76,17 @@ def run(args: Args, room: Room) -> Results:
     return Results(image_url=image.name, image_digest=image.digest, tags=" ".join(tags))
 
 
-def final_tags(args: Args) -> tuple[str, ...]:
+def final_tags(args: Args, key: str = "") -> tuple[str, ...]:
     """Return the tags of the final image, the kernel's last: whoever looks for it finds everything there.
 
+    `key` is the image's content key, by which a matrix finds it; an image of another maker has none.
     Raises InvalidError for a tag that no registry takes.
     """
     commit = args.commit.removeprefix("sha256:")
     if not re.fullmatch(r"[0-9a-f]*", commit):
         raise InvalidError(f"`{args.commit}` is not a commit", "expected hexadecimal digits")
-    wanted = [args.push_to.tag, f"{args.kernel.tag}-{commit[:_COMMIT]}" if commit else "", args.kernel.tag]
+    by_key = str(KeyTag(ContentKey.parse(key), signer_id(args.signer))) if key else ""
+    wanted = [args.push_to.tag, by_key, f"{args.kernel.tag}-{commit[:_COMMIT]}" if commit else "", args.kernel.tag]
     tags = tuple(dict.fromkeys(tag for tag in wanted if tag))
     for tag in tags:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", tag):

@@ -6,7 +6,7 @@ Order: semver.org section 11, which is what the update graph uses. `0.nightly-..
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, total_ordering
 
@@ -182,3 +182,15 @@ def nearest(version: Version, known: Iterable[Version], count: int = 3) -> list[
         return abs(apart[0]), abs(apart[1]), abs(apart[2])
 
     return sorted(here, key=distance)[:count]
+
+
+def spans(versions: Sequence[Version]) -> str:
+    """Write versions of the same line that follow each other as ranges: `4.14.19-21, 4.15.6-9`."""
+    parts: list[list[Version]] = []
+    for version in sorted(set(versions)):
+        last = parts[-1][-1] if parts else None
+        if last and not version.pre and not last.pre and version.line == last.line and version.patch == last.patch + 1:
+            parts[-1].append(version)
+        else:
+            parts.append([version])
+    return ", ".join(f"{part[0]}-{part[-1].patch}" if len(part) > 1 else str(part[0]) for part in parts)

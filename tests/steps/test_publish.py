@@ -14,8 +14,10 @@ from dtkpipe.errors import DtkpipeError, InvalidError, RunFailedError, Unreachab
 from dtkpipe.proof.verdict import SCHEMA, pack_evidence
 from dtkpipe.steps import clean, publish
 from dtkpipe.steps.contract import Room
+from dtkpipe.values.arch import X86_64
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.key import LABEL, KeyTag, content_key
 from dtkpipe.values.run import RunCard
 from tests.fixtures.faults import Answer, Exchange, Proxy, on, proxied
 from tests.fixtures.images import file, layer, push_image
@@ -98,6 +100,19 @@ def test_a_proven_image_gets_its_tags_and_what_belongs_to_it(
     assert read.inputs["image_digest"] == candidate.digest
     (content,) = client.manifest(to.at(proof.digest)).layers
     assert json.loads(client.read_blob(to, content))["verdict"] == "proven"
+
+
+def test_an_image_with_a_content_key_can_be_found_by_it(
+    registry: LoopbackRegistry, client: Registry, desk: Desk, name: str
+) -> None:
+    key = content_key(module="kmod", commit=COMMIT, kernel=KERNEL, arch=X86_64, toolkit="sha256:" + "d" * 64)
+    labels = {LABEL: str(key)}
+    made = push_image(client, registry.repo(f"{name}-staging"), [layer(file("a", b"keyed"))], labels=labels)
+    to = registry.repo(name)
+    desk.publish(made, to)
+    desk.publish(made, to, signer=f"Me (sha256:{'e' * 64})")
+    found = {parsed for tag in client.tags(to) if (parsed := KeyTag.parse(tag))}
+    assert found == {KeyTag(key, "unsigned"), KeyTag(key, "e" * 12)}
 
 
 def test_the_same_again_changes_nothing_and_says_so(

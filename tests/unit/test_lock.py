@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtkpipe.app.catalog import Selection, by_kernel, difference, spans
+from dtkpipe.app.catalog import Selection, by_kernel, difference
 from dtkpipe.errors import InvalidError, NotFoundError
 from dtkpipe.releases.lock import Lock, parse, render
 from dtkpipe.releases.resolver import Choice, resolver_for
@@ -20,7 +20,7 @@ from dtkpipe.releases.row import VARIANTS, ConflictError, Row
 from dtkpipe.resources import shipped
 from dtkpipe.values.arch import ARCHES, X86_64
 from dtkpipe.values.kernel import Kernel
-from dtkpipe.values.version import Version, Wanted
+from dtkpipe.values.version import Version, Wanted, spans
 from tests.picture import picture
 from tests.reference import PICTURE
 

@@ -11,6 +11,7 @@ from dtkpipe.steps.contract import RegistryArgs, Room, arg, result
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
+from dtkpipe.values.key import LABEL, ContentKey, content_key
 from dtkpipe.values.module import ModuleSpec, Origin
 from dtkpipe.values.source import Source
 
@@ -131,7 +132,7 @@ def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tupl
     if lacking := candidate.lacks(files):
         room.say(f"warning: the image has no {' and no '.join(lacking)}; Kernel Module Management needs both")
     spec = replace(spec, source=_origin(source, builder.fetched.commit))
-    labels = _labels(args, spec, builder.fetched.commit)
+    labels = {**_labels(args, spec, builder.fetched.commit), LABEL: str(_key(args, spec.name, source, builder))}
     digest = candidate.finish(
         builder.registry, staged, files, labels, builder.target.arch if image.own else None
     )  # fmt: skip
@@ -143,6 +144,14 @@ def _origin(source: Source, commit: str) -> Origin:
     if not source.remote or source.repo.startswith("file:"):
         return Origin()
     return Origin(repo=source.repo, ref="" if commit.startswith("sha256:") else commit, path=source.path)
+
+
+def _key(args: Args, module: str, source: Source, builder: Builder) -> ContentKey:
+    given = ModuleSpec.from_text(args.spec, where="--spec") if args.spec else None
+    return content_key(
+        module=module, commit=builder.fetched.commit, kernel=args.kernel, arch=args.arch, toolkit=args.toolkit.digest,
+        path=source.path, spec=given, build_args=builder.given,
+    )  # fmt: skip
 
 
 def _labels(args: Args, spec: ModuleSpec, commit: str) -> dict[str, str]:
