@@ -61,6 +61,14 @@ class InvalidError(DtkpipeError):
     exit_code = 6
 
 
+class ExistsError(InvalidError):
+    """An object of that name is there already."""
+
+
+class ConflictError(InvalidError):
+    """Somebody else changed an object between our reading and our writing it."""
+
+
 class UnreachableError(DtkpipeError):
     """A cluster, registry or network that does not answer. The only kind that is worth a retry."""
 

@@ -55,9 +55,10 @@ def api(site: Site, cli: Cli, tmp_path: Path) -> Iterator[Api]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            allowed = not found.refused or not self.path.startswith(found.refused)
-            there = self.path in found.answers and self.headers["Authorization"] == "Bearer t0ken"
-            body = json.dumps(found.answers[self.path] if there else {}).encode()
+            path = self.path.partition("?")[0]
+            allowed = not found.refused or not path.startswith(found.refused)
+            there = path in found.answers and self.headers["Authorization"] == "Bearer t0ken"
+            body = json.dumps(found.answers[path] if there else {}).encode()
             self.send_response(found.status if there else 404 if allowed else 403)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
