@@ -45,7 +45,10 @@ OUT_OF_TIME = RunUnknownError.exit_code
 """Exit code of a task that did not end within its time, whatever its program said then."""
 
 CAUSE = "CAUSE"
-"""The result that every step has: why it failed. Empty for one that did not."""
+"""The result that every step has: why it failed. Not written by one that did not."""
+CAUSE_DOC = "Why it failed: one line, and what to do about it"
+CAUSE_LIMIT = 512
+"""Bytes of that result: all results of a task share Tekton's 4096."""
 
 _WORDS = {
     "succeeded": SUCCEEDED,
@@ -176,6 +179,29 @@ class RunCard:
 def _step(data: Mapping[str, Any]) -> StepRecord:
     attempts = tuple(Attempt(**one) for one in data.get("attempts", ()))
     return StepRecord(**{**data, "attempts": attempts})
+
+
+def tell_cause(error: BaseException) -> str:
+    """Return the result CAUSE for what ended a task: a line, and `hint: ` with what to do where that is known."""
+    if isinstance(error, DtkpipeError):
+        what, hint = error.what, error.hint
+    elif isinstance(error, KeyboardInterrupt):
+        what, hint = "interrupted", ""
+    elif isinstance(error, OSError):
+        what, hint = f"{error.strerror or 'input/output error'}: {error.filename or 'a file'}", ""
+    else:  # its text may hold anything; the log has it
+        what, hint = f"a bug in dtkpipe: {type(error).__name__}", "report it with the log of this task"
+    first = _cut(what, CAUSE_LIMIT if not hint else CAUSE_LIMIT * 5 // 8)
+    left = CAUSE_LIMIT - len(first.encode()) - len("\nhint: ")
+    return f"{first}\nhint: {_cut(hint, left)}" if hint else first
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return a text as one line of at most `limit` bytes of UTF-8."""
+    line = " ".join(text.split())
+    if len(line.encode()) <= limit:
+        return line
+    return line.encode()[: limit - 3].decode(errors="ignore") + "…"
 
 
 def told_cause(results: Mapping[str, str]) -> tuple[str, str, dict[str, str]]:

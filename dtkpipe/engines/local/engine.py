@@ -22,11 +22,21 @@ from dtkpipe.engines.local.plan import Plan, behind, in_order
 from dtkpipe.engines.local.worker import Attempt, Ended, Line
 from dtkpipe.errors import DtkpipeError, UnreachableError, UsageError
 from dtkpipe.model.pipeline import Pipeline, Task
-from dtkpipe.values.run import CANCELLED, FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, RunCard, StepRecord
+from dtkpipe.values.run import (
+    CANCELLED,
+    FAILED,
+    OUT_OF_TIME,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    RunCard,
+    StepRecord,
+    told_cause,
+)
 
 RESULT_LIMIT = 4096
 """Bytes that all results of a task may have together: Tekton's limit, so that what runs here runs there."""
-TIMED_OUT = 12
 PATIENCE = 10.0
 """Seconds that a task has to end after it was asked to."""
 CLEANUP = 60.0
@@ -244,20 +254,23 @@ class _Run:
                 code, cause = 6, f"its results are larger than {RESULT_LIMIT} bytes"
         except DtkpipeError as error:
             code, cause = error.exit_code, error.what
+        own, hint, results = told_cause(results)
         if name in self.overdue:
-            code, cause = TIMED_OUT, f"did not end within {task.timeout} s"
+            code, cause, hint = OUT_OF_TIME, f"did not end within {task.timeout} s", ""
+        elif own:
+            cause = own
         finished = time.time()
         if code == 0:
             self.done[name] = results
             key = self._key(task, self._results())
             folder.remember(Record(key=key, results=results, started=self.steps[name].started, finished=finished))
-            cause = ""
+            cause = hint = ""
         else:
             folder.blame([cause, *event.error[1:]])
         if not self.order.keep:
             folder.tidy()
         state = SUCCEEDED if code == 0 else FAILED
-        self._change(name, state=state, finished=finished, exit_code=code, cause=cause, results=results)
+        self._change(name, state=state, finished=finished, exit_code=code, cause=cause, hint=hint, results=results)
 
     def _stop(self) -> None:
         """End what runs: politely, then not. A second interrupt is the end of patience."""
