@@ -17,10 +17,18 @@ from dtkpipe.model.images import RUNNER
 from dtkpipe.model.pipeline import Input, Param, Program, Resources, Result, Rights, Secret, Task
 from dtkpipe.model.refs import InputRef, Joined, ParamRef, ResultPath, SecretPath, StatusRef, Token, Value
 from dtkpipe.steps.contract import flag, render
+from dtkpipe.values.run import CAUSE, CAUSE_DOC
 
 REGISTRY_AUTH = Secret(name="registry-auth", param="registry-secret", files=("config.json",))
 SIGNING_KEY = Secret(name="signing-key", param="sign-secret", files=("key", "passphrase"))
+GIT = Secret(name="git", param="git-secret", files=("config", "credentials"))
+"""git's own configuration: for private repositories, and for URLs that are to be read as others (url.insteadOf)."""
 
+_NODE_ARCH = "node-arch"
+_SECRET_ENV = {
+    REGISTRY_AUTH: ("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_AUTH.name, "config.json")),
+    GIT: ("GIT_CONFIG_GLOBAL", SecretPath(GIT.name, "config")),
+}
 _SECRET_PARAMS = {
     REGISTRY_AUTH.param: Param(
         name=REGISTRY_AUTH.param,
@@ -31,6 +39,11 @@ _SECRET_PARAMS = {
         name=SIGNING_KEY.param,
         description="Secret with the signing key (key, passphrase)",
         default="dtkpipe-signing-key",
+    ),
+    GIT.param: Param(
+        name=GIT.param,
+        description="Secret with git's configuration (config, credentials)",
+        default="dtkpipe-git",
     ),
 }
 
@@ -57,8 +70,13 @@ class StepTask:
         """The step in one sentence: the first line of its module's docstring."""
         return (self.module.__doc__ or "").strip().splitlines()[0].split(": ", 1)[-1]
 
-    def __call__(self, *, name: str = "", after: Sequence[Task] = (), **given: Value) -> Task:
-        """Put the task into a pipeline. Raises InvalidError for an input that the step does not have."""
+    def __call__(
+        self, *, name: str = "", after: Sequence[Task] = (), node_arch: Value | None = None, **given: Value
+    ) -> Task:
+        """Put the task into a pipeline. Raises InvalidError for an input that the step does not have.
+
+        `node_arch` is the architecture of the nodes that can run it (label kubernetes.io/arch), where not all can.
+        """
         fields = dataclasses.fields(self.module.Args)
         if unknown := set(given) - {known.name for known in fields}:
             import difflib
@@ -83,14 +101,16 @@ class StepTask:
                 params.append(Param(name=name_of_input, description=doc, default=default))
             inputs.append(Input(name=name_of_input, description=doc, value=value))
             argv.append(Joined((f"--{name_of_input}=", InputRef(name_of_input))))
+        if node_arch is not None:
+            doc = "Architecture of the nodes that can run it, as in their label kubernetes.io/arch"
+            inputs.append(Input(name=_NODE_ARCH, description=doc, value=node_arch))
         results = tuple(
             Result(name=given_back.name.upper(), description=str(given_back.metadata["doc"]))
             for given_back in dataclasses.fields(self.module.Results)
         )
+        results += (Result(name=CAUSE, description=CAUSE_DOC),)
         argv += [Joined((f"--result-{flag(one.name.lower())}=", ResultPath(one.name))) for one in results]
-        env: tuple[tuple[str, Token], ...] = ()
-        if REGISTRY_AUTH in self.secrets:
-            env = (("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_AUTH.name, "config.json")),)
+        env = tuple(_SECRET_ENV[secret] for secret in self.secrets if secret in _SECRET_ENV)
         return Task(
             name=name or self.step,
             description=self.summary,
@@ -104,12 +124,15 @@ class StepTask:
             resources=self.resources,
             timeout=self.timeout,
             retries=self.retries,
+            node_arch=None if node_arch is None else InputRef(_NODE_ARCH),
         )
 
 
-# buildah with chroot isolation needs these inside the container and nothing else: no privilege, no host access.
+# buildah with chroot isolation needs these inside the container and nothing else: no privilege, no host access. All
+# are among those that Pod Security `baseline` lets a container add.
 _BUILDS = Rights(
     root=True,
+    namespaces=True,
     capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"),
 )
 
@@ -121,6 +144,7 @@ resolve = StepTask(
 )
 build = StepTask(
     step="build",
+    secrets=(REGISTRY_AUTH, GIT),
     rights=_BUILDS,
     resources=Resources(cpu="1", memory="1Gi", memory_limit="4Gi", scratch="16Gi"),
     timeout=3600,

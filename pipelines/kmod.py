@@ -12,7 +12,10 @@ run_name = RunName()
 resolved = resolve()
 toolkit, kernel, release = resolved.by_digest("toolkit"), resolved.kernel, resolved.release
 
-built = build(toolkit=toolkit, kernel=kernel, arch=resolved.arch, release=release, run_name=run_name)
+built = build(
+    toolkit=toolkit, kernel=kernel, arch=resolved.arch, release=release, run_name=run_name,
+    node_arch=resolved.toolkit_arch,
+)  # fmt: skip
 signed = sign(image=built.by_digest(), kernel_image=built.kernel_image, run_name=run_name)
 verified = verify(image=signed.by_digest(), toolkit=toolkit, kernel_image=built.kernel_image, kernel=kernel)
 published = publish(

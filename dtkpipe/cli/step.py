@@ -13,16 +13,18 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import MISSING
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from dtkpipe.cli.attempts import repeated
 from dtkpipe.errors import NotFoundError, UsageError
 from dtkpipe.resources import cache_dir, state_dir
 from dtkpipe.steps.contract import Room, StepRefusedError, flag, parse_args, render
+from dtkpipe.values.run import CAUSE, CAUSE_DOC, tell_cause
 
 if TYPE_CHECKING:
     import typer
@@ -59,18 +61,39 @@ def run_step(words: Sequence[str]) -> int:
         print(_help(words[0], module))
         return 0
     given, files, form = _split(words[1:], module)
+    with _blamed(files.pop(CAUSE.lower(), None)):
+        return _run(words[0], module, given, files, form)
+
+
+def _run(name: str, module: ModuleType, given: Mapping[str, str], files: Mapping[str, Path], form: str) -> int:
     args = parse_args(module.Args, given)
     documents: list[Mapping[str, Any]] = []
     with _work() as work:
-        keep = _keep(words[0])
-        room = Room(Path(work), cache_dir(os.environ), dict(os.environ), _say, documents.append, keep)
+        keep = _keep(name)
+
+        def attempt(number: int) -> Any:
+            folder = Path(work, f"attempt-{number + 1}") if number else Path(work)
+            folder.mkdir(exist_ok=True)
+            return module.run(args, Room(folder, cache_dir(os.environ), dict(os.environ), _say, documents.append, keep))
+
         try:
-            results = module.run(args, room)
+            results = repeated(attempt, os.environ, _say)
         except StepRefusedError as refusal:
             _give(refusal.results, files, form, documents)
             raise
     _give(results, files, form, documents)
     return 0
+
+
+@contextmanager
+def _blamed(file: Path | None) -> Iterator[None]:
+    """Leave in `file` why the block failed, however it did: what lists and cards show without reading any log."""
+    try:
+        yield
+    except BaseException as error:
+        if file and not isinstance(error, SystemExit):
+            file.write_text(tell_cause(error))
+        raise
 
 
 def _module(name: str) -> ModuleType:
@@ -93,8 +116,8 @@ def _near(word: str, known: Sequence[str], prefix: str = "") -> str:
 
 def _split(words: Sequence[str], module: ModuleType) -> tuple[dict[str, str], dict[str, Path], str]:
     """Sort the words into inputs, result files and the output format."""
-    inputs = [flag(field.name) for field in dataclasses.fields(module.Args)]
-    results = [f"result-{flag(field.name)}" for field in dataclasses.fields(module.Results)]
+    inputs = [flag(name) for name in _fields(module.Args)]
+    results = [f"result-{flag(name)}" for name in (*_fields(module.Results), CAUSE.lower())]
     given: dict[str, str] = {}
     files: dict[str, Path] = {}
     form = "table"
@@ -123,6 +146,10 @@ def _split(words: Sequence[str], module: ModuleType) -> tuple[dict[str, str], di
     if form not in _FORMATS:
         raise UsageError(f"-o takes {' or '.join(_FORMATS)}, not `{form}`")
     return given, files, form
+
+
+def _fields(cls: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 def _work() -> AbstractContextManager[str]:
@@ -164,4 +191,5 @@ def _help(name: str, module: ModuleType) -> str:
         lines.append(f"  --{flag(field.name):22} {field.metadata['doc']}{note}")
     lines += ["", "Results (written to the file that --result-NAME=FILE names):"]
     lines += [f"  {field.name.upper():24} {field.metadata['doc']}" for field in dataclasses.fields(module.Results)]
+    lines.append(f"  {CAUSE:24} {CAUSE_DOC}")
     return "\n".join(lines)

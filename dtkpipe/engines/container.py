@@ -1,13 +1,16 @@
-"""A task's container and volumes in Kubernetes' words, the same for every engine but for how it spells a reference."""
+"""A task's containers and volumes in Kubernetes' words, the same for every engine but for how it spells a reference.
+
+All of it fits into a namespace with Pod Security `baseline`, and but for tasks that run as root into `restricted`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dtkpipe.model.images import DEFAULTS, RUNNER
-from dtkpipe.model.pipeline import Secret, Task
+from dtkpipe.model.pipeline import WORKSPACE, Program, Secret, Task
 from dtkpipe.model.refs import (
     InputRef,
     ParamRef,
@@ -22,7 +25,6 @@ from dtkpipe.model.refs import (
     pieces,
 )
 
-WORKSPACE = "/workspace"
 SECRETS = "/run/secrets/dtkpipe"
 
 
@@ -69,75 +71,81 @@ class Spelling:
                 return f"{SECRETS}/{secret}/{key}"
 
 
-def image_of(task: Task, images: Mapping[str, str]) -> str:
-    """Return the image a task runs in: what its name stands for, or the reference itself."""
-    return {**DEFAULTS, **images}.get(task.program.image, task.program.image)
+def image_of(program: Program, images: Mapping[str, str]) -> str:
+    """Return the image a program runs in: what its name stands for, or the reference itself."""
+    return {**DEFAULTS, **images}.get(program.image, program.image)
 
 
 def uses_run_name(task: Task) -> bool:
-    """Say whether the task's program reads the run's name itself, not through an input."""
-    tokens = [*task.program.argv, *(token for _, token in task.program.env)]
-    return any(isinstance(piece, RunName) for token in tokens for piece in pieces(token))
+    """Say whether a program of the task reads the run's name itself, not through an input."""
+    return any(isinstance(piece, RunName) for program in task.programs for piece in _pieces(program))
 
 
-def container(task: Task, spelling: Spelling, images: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the container of a task runs, without volumes and resources. All text, no shell."""
-    command, *args = (spelling.token(token) for token in task.program.argv)
-    env = {"HOME": WORKSPACE, **{name: spelling.token(token) for name, token in task.program.env}}
+def _pieces(program: Program) -> Iterator[Piece]:
+    for token in (*program.argv, *(token for _, token in program.env)):
+        yield from pieces(token)
+
+
+def container(task: Task, program: Program, spelling: Spelling, images: Mapping[str, str]) -> dict[str, Any]:
+    """Return what one container of a task runs, without its resources. All text, no shell."""
+    command, *args = (spelling.token(token) for token in program.argv)
+    env = {**_environment(task, program), **{name: spelling.token(token) for name, token in program.env}}
     return {
-        "image": image_of(task, images),
+        "image": image_of(program, images),
+        "imagePullPolicy": "IfNotPresent",  # a version is never another image, and `latest` is refused
         "command": [command],
         "args": args,
         "workingDir": WORKSPACE,
         "env": [{"name": name, "value": value} for name, value in env.items()],
-        "securityContext": security_context(task),
-        "volumeMounts": mounts(task),
+        "securityContext": security_context(task, program),
+        "volumeMounts": mounts(task, program),
     }
 
 
-def resources(task: Task) -> dict[str, Any]:
+def _environment(task: Task, program: Program) -> dict[str, str]:
+    """HOME, and with it every cache, is on the pod's own volume; our steps repeat themselves as often as they may."""
+    if program.image != RUNNER:
+        return {"HOME": WORKSPACE}
+    return {"HOME": WORKSPACE, "DTKPIPE_WORK": WORKSPACE, "DTKPIPE_RETRIES": str(task.retries)}
+
+
+def resources(task: Task, program: Program) -> dict[str, Any]:
     """Return requests and limits. No CPU limit: it slows builds down and protects nobody."""
-    asked = task.resources
+    asked = program.resources or task.resources
     return {
         "requests": {"cpu": asked.cpu, "memory": asked.memory},
         "limits": {"memory": asked.memory_limit},
     }
 
 
-def security_context(task: Task) -> dict[str, Any]:
-    """Return what the container may do: nothing that its rights do not name.
-
-    A root task builds images: buildah needs a user namespace, which the runtimes' default seccomp profile forbids.
-    """
-    rights = task.rights
+def security_context(task: Task, program: Program) -> dict[str, Any]:
+    """Return what the container may do: nothing that its rights do not name."""
+    rights = program.rights or task.rights
     capabilities: dict[str, list[str]] = {"drop": ["ALL"]}
     if rights.capabilities:
         capabilities["add"] = list(rights.capabilities)
+    allowed: dict[str, Any] = {"runAsNonRoot": not rights.root, "privileged": False, "allowPrivilegeEscalation": False}
     if rights.root:
-        return {
-            "runAsNonRoot": False,
-            "runAsUser": 0,
-            "privileged": False,
-            "allowPrivilegeEscalation": True,
-            "capabilities": capabilities,
-        }
-    return {
-        "runAsNonRoot": True,
-        "privileged": False,
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": task.program.image == RUNNER,
-        "capabilities": capabilities,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
+        allowed["runAsUser"] = 0
+    allowed |= {"readOnlyRootFilesystem": program.image == RUNNER, "capabilities": capabilities}
+    return allowed if rights.namespaces else {**allowed, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def mounts(task: Task) -> list[dict[str, Any]]:
-    """Return where the volumes are mounted."""
+def mounts(task: Task, program: Program) -> list[dict[str, Any]]:
+    """Return where the volumes are mounted: of the secrets, a program that prepares sees those that it names."""
+    named = {piece.secret for piece in _pieces(program) if isinstance(piece, SecretPath)}
+    seen = [one for one in task.secrets if program is task.program or one.name in named]
     return [
         {"name": "workspace", "mountPath": WORKSPACE},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  (a volume of the pod's own)
-        *({"name": _volume(one), "mountPath": f"{SECRETS}/{one.name}", "readOnly": True} for one in task.secrets),
+        *({"name": _volume(one), "mountPath": f"{SECRETS}/{one.name}", "readOnly": True} for one in seen),
     ]
+
+
+def node_selector(task: Task, spelling: Spelling) -> dict[str, str]:
+    """Return which nodes can run the task."""
+    arch = {"kubernetes.io/arch": spelling.token(task.node_arch)} if task.node_arch is not None else {}
+    return {"kubernetes.io/os": "linux", **arch}
 
 
 def volumes(task: Task, spelling: Spelling) -> list[dict[str, Any]]:

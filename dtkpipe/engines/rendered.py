@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -59,27 +59,27 @@ def carried(params: Mapping[str, str]) -> dict[str, str]:
     return dict(params)
 
 
-def longest(pipeline: Pipeline) -> int:
-    """Return how many seconds the tasks may take, one after the other and each with all its retries."""
+def at_most(task: Task) -> int:
+    """Return how many seconds a task may take where the engine repeats it."""
+    return task.timeout * (task.retries + 1)
+
+
+def longest(pipeline: Pipeline, limit: Callable[[Task], int] = at_most) -> int:
+    """Return how many seconds the tasks may take, one after the other and each as long as `limit` says."""
     known = {task.name: task for task in pipeline.tasks}
     done: dict[str, int] = {}
 
     def until(task: Task) -> int:
         if task.name not in done:
-            done[task.name] = max((until(known[need]) for need in task.needs), default=0) + at_most(task)
+            done[task.name] = max((until(known[need]) for need in task.needs), default=0) + limit(task)
         return done[task.name]
 
     return max(until(task) for task in pipeline.tasks)
 
 
-def longest_finally(pipeline: Pipeline) -> int:
+def longest_finally(pipeline: Pipeline, limit: Callable[[Task], int] = at_most) -> int:
     """Return how many seconds the finally tasks may take: they run at the same time."""
-    return max((at_most(task) for task in pipeline.finally_), default=0)
-
-
-def at_most(task: Task) -> int:
-    """Return how many seconds a task may take with all its retries."""
-    return task.timeout * (task.retries + 1)
+    return max((limit(task) for task in pipeline.finally_), default=0)
 
 
 def image_results(pipeline: Pipeline) -> tuple[tuple[str, str], ...]:

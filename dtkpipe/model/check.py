@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from dtkpipe.errors import InvalidError
 from dtkpipe.model.images import DEFAULTS
-from dtkpipe.model.pipeline import Param, Pipeline, Task
+from dtkpipe.model.pipeline import Param, Pipeline, Program, Task
 from dtkpipe.model.refs import (
     InputRef,
     ParamRef,
@@ -33,6 +33,8 @@ _INPUT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")  # what both engines take as
 _SECRET = re.compile(r"[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?")  # names a volume: `secret-<name>`
 _OURS = "dtkpipe-"
 """Begins the names of the inputs that a renderer adds."""
+_RESERVED = ("init", "main", "wait")
+"""Names that Argo gives to containers."""
 _KEY = re.compile(r"[A-Za-z0-9._-]+")  # a key of a Kubernetes Secret
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERPRETERS = re.compile(r"(ba|da|a|z|k)?sh|busybox|env|python[0-9.]*|perl|ruby|node")
@@ -144,7 +146,8 @@ def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Proble
         ([one.name for one in task.inputs], _INPUT, "input"),
         ([one.name for one in task.results], _INPUT, "result"),
         ([one.name for one in task.secrets], _SECRET, "secret"),
-        ([name for name, _ in task.program.env], _ENV, "environment variable"),
+        *(([name for name, _ in program.env], _ENV, "environment variable") for program in task.programs),
+        ([program.name for program in task.prepare], _LABEL, "container"),
         ([key for secret in task.secrets for key in secret.files], _KEY, "secret's file"),
     ):
         for name in names:
@@ -166,7 +169,7 @@ def _task(pipeline: Pipeline, task: Task, declared: set[str]) -> Iterator[Proble
         yield from _joints(f"{where}, input {given.name}", given.value)
         for piece in pieces(given.value):
             yield from _value(pipeline, task, f"{where}, input {given.name}", piece, declared)
-    yield from _program(task)
+    yield from _programs(task)
 
 
 def _order(pipeline: Pipeline, task: Task) -> Iterator[Problem]:
@@ -204,27 +207,48 @@ def _value(pipeline: Pipeline, task: Task, where: str, piece: Piece, declared: s
             yield Problem(where, f"{piece!r} belongs into a program's argv or env, not into an input")
 
 
-def _program(task: Task) -> Iterator[Problem]:
-    where, argv = f"task {task.name}", task.program.argv
-    yield from _image(where, task.program.image)
+def _programs(task: Task) -> Iterator[Problem]:
+    where = f"task {task.name}"
+    names = [*_RESERVED, task.name]
+    used: set[str] = {task.node_arch.name} if task.node_arch is not None else set()
+    for program in task.programs:
+        place = where if program is task.program else f"{where}, container {program.name}"
+        if program is not task.program and program.name in names:
+            yield Problem(place, f"the name of a container that prepares is none of {', '.join(names)}")
+        for name, token in _tokens(program):
+            for piece in pieces(token):
+                yield from _token(task, f"{place}, {name}", piece)
+                if isinstance(piece, ResultPath) and program is not task.program:
+                    yield Problem(f"{place}, {name}", "results are given by the task's last program")
+                if isinstance(piece, InputRef):
+                    used.add(piece.name)
+        yield from _program(place, program)
+    given = [one.name for one in task.inputs]
+    if task.node_arch is not None and task.node_arch.name not in given:
+        yield Problem(f"{where}, node_arch", f"`{task.node_arch.name}` is not among the task's inputs")
+    for name in given:
+        if name not in used:
+            yield Problem(where, f"input `{name}` is read by nothing in argv or env")
+
+
+def _tokens(program: Program) -> Iterator[tuple[str, Token]]:
+    for number, token in enumerate(program.argv):
+        yield f"argument {number}", token
+    for name, token in program.env:
+        yield f"variable {name}", token
+
+
+def _program(where: str, program: Program) -> Iterator[Problem]:
+    argv = program.argv
+    yield from _image(where, program.image)
     if not argv or argv[0] == "":
         yield Problem(where, "argv is empty: the command must be given, it is not taken from the image")
     elif not isinstance(argv[0], str):
         yield Problem(where, "the command (argv[0]) is a value of the run: it must be written in the pipeline")
     yield from _scripts(where, argv)
     yield from _options(where, argv)
-    tokens = [(f"{where}, argument {number}", token) for number, token in enumerate(argv)]
-    tokens += [(f"{where}, variable {name}", token) for name, token in task.program.env]
-    used: set[str] = set()
-    for place, token in tokens:
-        yield from _joints(place, token)
-        for piece in pieces(token):
-            yield from _token(task, place, piece)
-            if isinstance(piece, InputRef):
-                used.add(piece.name)
-    for given in task.inputs:
-        if given.name not in used:
-            yield Problem(where, f"input `{given.name}` is read by nothing in argv or env")
+    for name, token in _tokens(program):
+        yield from _joints(f"{where}, {name}", token)
 
 
 def _image(where: str, image: str) -> Iterator[Problem]:

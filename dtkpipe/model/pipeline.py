@@ -1,7 +1,7 @@
 """The neutral pipeline: Tekton's words, no engine's text. Frozen data, no I/O.
 
-A task is one container. Tasks hand each other short strings (results), never files: what is large travels through
-the registry, by digest.
+A task is one pod: a container, and where its image cannot do the whole work, others that prepare for it. Tasks hand
+each other short strings (results), never files: what is large travels through the registry, by digest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from dtkpipe.errors import InvalidError
-from dtkpipe.model.refs import Joined, ParamRef, ResultRef, StatusRef, Token, Value, pieces
+from dtkpipe.model.refs import InputRef, Joined, ParamRef, ResultRef, StatusRef, Token, Value, pieces
+
+WORKSPACE = "/workspace"
+"""The working folder of a task's containers: shared by them, empty at the start, gone with the pod."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,9 @@ class Rights:
 
     root: bool = False
     capabilities: tuple[str, ...] = ()
+    namespaces: bool = False
+    """May make user and mount namespaces of its own: the runtime's default seccomp profile, which forbids that, is
+    left out."""
     service_account: str = "dtkpipe-task"
 
 
@@ -80,15 +86,25 @@ class Program:
     image: str
     argv: tuple[Token, ...]
     env: tuple[tuple[str, Token], ...] = ()
+    name: str = ""
+    """Of the container, for a program that prepares; the task's own program has the task's name."""
+    rights: Rights | None = None
+    """Of the container, where they are not the task's; its service account is the task's in any case."""
+    resources: Resources | None = None
+    """Of the container, where they are not the task's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One container of the pipeline. `task.NAME` (upper or lower case) is a reference to its result NAME."""
+    """One pod of the pipeline. `task.NAME` (upper or lower case) is a reference to its result NAME."""
 
     name: str
     description: str
     program: Program
+    prepare: tuple[Program, ...] = ()
+    """Programs that run before, one after the other, in containers of their own over the same /workspace and /tmp.
+    They give no results; each sees the secrets that its argv and env name, and no others. One that fails ends the
+    task, and Argo reports nothing of a task that ends so but its message: leave failures to the last program."""
     inputs: tuple[Input, ...] = ()
     results: tuple[Result, ...] = ()
     params: tuple[Param, ...] = ()
@@ -100,6 +116,11 @@ class Task:
     timeout: int = 600
     """Seconds."""
     retries: int = 0
+    """How often a failure that a repetition can mend is followed by another attempt: our own steps repeat themselves
+    when a place does not answer, Argo repeats pods that are lost."""
+    node_arch: InputRef | None = None
+    """The input that names the architecture of the nodes (label kubernetes.io/arch) that can run the task, where not
+    all can."""
 
     def __getattr__(self, name: str) -> ResultRef:
         wanted = name.upper()
@@ -110,6 +131,11 @@ class Task:
     def by_digest(self, image: str = "image") -> Joined:
         """Return an image that the task gives: its results `<IMAGE>_URL` and `<IMAGE>_DIGEST` joined by `@`."""
         return Joined((getattr(self, f"{image}_url"), "@", getattr(self, f"{image}_digest")))
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """What runs in the task's pod, in this order."""
+        return (*self.prepare, self.program)
 
     @property
     def status(self) -> StatusRef:
@@ -181,6 +207,7 @@ def container(
     env: Mapping[str, Token] | None = None,
     params: Sequence[Param] = (),
     after: Sequence[Task] = (),
+    prepare: Sequence[Program] = (),
     secrets: Sequence[Secret] = (),
     rights: Rights | None = None,
     resources: Resources | None = None,
@@ -200,6 +227,7 @@ def container(
         results=tuple(Result(name=key, description=text) for key, text in (results or {}).items()),
         params=tuple(params),
         after=tuple(task.name for task in after),
+        prepare=tuple(prepare),
         secrets=tuple(secrets),
         rights=rights or Rights(),
         resources=resources or Resources(),

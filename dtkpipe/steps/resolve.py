@@ -43,6 +43,7 @@ class Results:
     arch: str = result("Architecture of the target")
     toolkit_url: str = result("Repository of the toolkit image")
     toolkit_digest: str = result("Digest of the toolkit image")
+    toolkit_arch: str = result("Architecture that the toolkit's own programs are for, as nodes name theirs: amd64")
     release: str = result("The release that was chosen, e.g. 4.14.38 for 4.14")
     gate: str = result(
         "Is the toolkit for the kernel of its operating system: equal, overridden (it is not, which was allowed), "
@@ -90,7 +91,7 @@ def _released(args: Args, release: Wanted | None, kernel: Kernel | None, arch: A
         raise UsageError(f"OpenShift {answer.release} has kernel {answer.kernel}, not {kernel}", *answer.how)
     return Results(
         kernel=answer.kernel.release, arch=answer.arch.name, toolkit_url=answer.toolkit.name,
-        toolkit_digest=answer.toolkit.digest, release=answer.release,
+        toolkit_digest=answer.toolkit.digest, toolkit_arch=answer.arch.oci, release=answer.release,
         gate=answer.gate, how="; ".join(answer.how),
     )  # fmt: skip
 
@@ -102,9 +103,11 @@ def _given(args: Args, kernel: Kernel | None, arch: Arch | None, registry: Regis
     image = ImageRef.parse(args.toolkit)
     image = image.at(registry.manifest(image, arch).digest)
     kernel, how = kernel_of(registry, image, arch, args.variant, kernel)
+    target = kernel.arch or arch or Arch.host()
     return Results(
-        kernel=kernel.release, arch=(kernel.arch or arch or Arch.host()).name, toolkit_url=image.name,
-        toolkit_digest=image.digest, release=args.release, how=f"toolkit image given by hand; kernel {how}",
+        kernel=kernel.release, arch=target.name, toolkit_url=image.name, toolkit_digest=image.digest,
+        toolkit_arch=registry.config(image, arch).architecture or target.oci, release=args.release,
+        how=f"toolkit image given by hand; kernel {how}",
     )  # fmt: skip
 
 
@@ -157,5 +160,6 @@ def _made(
         how += f"; toolkit made from packages of {suite.distribution.title}"
     return Results(
         kernel=kernel.release, arch=arch.name, toolkit_url=repo.name, toolkit_digest=digest,
-        release=suite.distribution.name, how=how,
+        toolkit_arch=registry.config(repo.at(digest)).architecture or arch.oci, release=suite.distribution.name,
+        how=how,
     )  # fmt: skip

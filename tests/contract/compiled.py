@@ -72,8 +72,14 @@ class Node:
     service_account: str
     declared: frozenset[str]
     results: frozenset[str]
+    prepare: tuple[dict[str, Any], ...]
     container: dict[str, Any]
     volumes: tuple[Any, ...]
+    nodes: dict[str, str]
+
+    @property
+    def containers(self) -> tuple[dict[str, Any], ...]:
+        return (*self.prepare, self.container)
 
 
 def nodes(engine: str, name: str) -> dict[str, Node]:
@@ -101,8 +107,10 @@ def _argo(name: str) -> Iterator[tuple[str, Node]]:
                 service_account=what["serviceAccountName"],
                 declared=frozenset(one["name"] for one in what["inputs"]["parameters"]),
                 results=frozenset(one["name"] for one in what.get("outputs", {}).get("parameters", [])),
+                prepare=tuple(neutral(what.get("initContainers", []), _INSIDE)),
                 container=_without_results(neutral(what["container"], _INSIDE)),
                 volumes=tuple(one for one in neutral(what["volumes"], _INSIDE) if one["name"] != "results"),
+                nodes=neutral(what["nodeSelector"], _INSIDE),
             ),
         )
 
@@ -111,11 +119,11 @@ def _tekton(name: str) -> Iterator[tuple[str, Node]]:
     tasks = {one["metadata"]["name"]: one["spec"] for one in objects("tekton", name) if one["kind"] == "Task"}
     whole = next(one for one in objects("tekton", name) if one["kind"] == "Pipeline")["spec"]
     (run,) = objects("tekton", name, Form.RUN)
-    accounts = {one["pipelineTaskName"]: one["serviceAccountName"] for one in run["spec"].get("taskRunSpecs", [])}
+    own = {one["pipelineTaskName"]: one for one in run["spec"].get("taskRunSpecs", [])}
     for task in (*whole["tasks"], *whole["finally"]):
         what = tasks[task["taskRef"]["name"]]
-        (step,) = what["steps"]
-        container = {key: value for key, value in step.items() if key not in ("name", "computeResources")}
+        *before, last = (_step(neutral(one, _INSIDE)) for one in what["steps"])
+        pod = own.get(task["name"], run["spec"]["taskRunTemplate"])
         yield (
             task["name"],
             Node(
@@ -124,13 +132,19 @@ def _tekton(name: str) -> Iterator[tuple[str, Node]]:
                 always=task in whole["finally"],
                 timeout=int(task["timeout"].removesuffix("s")),
                 retries=task.get("retries", 0),
-                service_account=accounts.get(task["name"], run["spec"]["taskRunTemplate"]["serviceAccountName"]),
+                service_account=pod["serviceAccountName"],
                 declared=frozenset(one["name"] for one in what["params"]),
                 results=frozenset(one["name"] for one in what.get("results", [])),
-                container=neutral({**container, "resources": step["computeResources"]}, _INSIDE),
+                prepare=tuple(before),
+                container={key: value for key, value in last.items() if key != "name"},
                 volumes=tuple(neutral(what["volumes"], _INSIDE)),
+                nodes=neutral(pod["podTemplate"]["nodeSelector"], _INSIDE),
             ),
         )
+
+
+def _step(step: dict[str, Any]) -> dict[str, Any]:
+    return {("resources" if key == "computeResources" else key): value for key, value in step.items()}
 
 
 def neutral(value: Any, words: tuple[tuple[str, str], ...]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from dtkpipe.engines.argo.proven import proven_object, proven_template
-from dtkpipe.engines.container import Spelling, container, resources, volumes
+from dtkpipe.engines.container import Spelling, container, node_selector, resources, volumes
 from dtkpipe.engines.rendered import (
     Form,
     Object,
@@ -19,8 +19,7 @@ from dtkpipe.engines.rendered import (
     longest,
     longest_finally,
 )
-from dtkpipe.errors import UnreachableError
-from dtkpipe.model.pipeline import Param, Pipeline, Rights, Task
+from dtkpipe.model.pipeline import Param, Pipeline, Program, Rights, Task
 
 NAME = "argo"
 _API = "argoproj.io/v1alpha1"
@@ -137,7 +136,8 @@ def _node(task: Task, depends: Sequence[str]) -> Object:
 
 @lru_cache(maxsize=1024)
 def _template(task: Task, images: tuple[tuple[str, str], ...]) -> Object:
-    described = {**container(task, SPELLING, dict(images)), "resources": resources(task)}
+    first = [{"name": one.name, **_container(task, one, images)} for one in task.prepare]
+    described = _container(task, task.program, images)
     held = volumes(task, SPELLING)
     if task.results:
         described["volumeMounts"].append({"name": "results", "mountPath": _RESULTS})
@@ -161,20 +161,32 @@ def _template(task: Task, images: tuple[tuple[str, str], ...]) -> Object:
             serviceAccountName=task.rights.service_account,
             activeDeadlineSeconds=task.timeout,
             retryStrategy=_retries(task),
+            nodeSelector=node_selector(task, SPELLING),
+            initContainers=first,
             container=described,
             volumes=held,
         )
     )
 
 
+def _container(task: Task, program: Program, images: tuple[tuple[str, str], ...]) -> Object:
+    return {**container(task, program, SPELLING, dict(images)), "resources": resources(task, program)}
+
+
 def _retries(task: Task) -> Object | None:
-    """Retry what a retry can mend: a pod that never ran or was lost, and a step that says "unreachable"."""
+    """Repeat a pod that never ran or was lost, or whose program somebody killed; not one that came to its end.
+
+    A step that says "unreachable" has repeated itself by then. A program that ran into its pod's memory or time limit
+    would do so again.
+    """
     if not task.retries:
         return None
+    killed = "lastRetry.exitCode in ['137', '143']"
+    limit = "lastRetry.message matches 'OOMKilled|deadline'"
     return {
         "limit": str(task.retries),
         "retryPolicy": "Always",
-        "expression": f"lastRetry.status == 'Error' || lastRetry.exitCode == '{UnreachableError.exit_code}'",
+        "expression": f"lastRetry.status == 'Error' || ({killed} && !({limit}))",
         "backoff": {"duration": "10s", "factor": "2"},
     }
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtkpipe.engines.container import WORKSPACE
 from dtkpipe.errors import DtkpipeError
+from dtkpipe.model.pipeline import WORKSPACE
 
 RESULTS = "/run/dtkpipe/results"
 

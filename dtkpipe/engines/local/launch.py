@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 
-from dtkpipe.engines.container import SECRETS, WORKSPACE
+from dtkpipe.engines.container import SECRETS
 from dtkpipe.engines.local import container
 from dtkpipe.engines.local.binding import Values, bind
 from dtkpipe.engines.local.folder import RunFolder, TaskFolder
 from dtkpipe.engines.local.plan import fingerprint
 from dtkpipe.engines.local.worker import Attempt, Ended, Line
-from dtkpipe.errors import InvalidError
+from dtkpipe.errors import InvalidError, UnsupportedError
 from dtkpipe.model.images import DEFAULTS, RUNNER
-from dtkpipe.model.pipeline import Task
+from dtkpipe.model.pipeline import WORKSPACE, Task
 
 # -P: the folder that a step works in holds the user's files, and must never be a place to import from.
 _PYTHON = (sys.executable, "-P", "-m")
@@ -42,7 +42,15 @@ class Launcher:
         return fingerprint(self.version, task.program.image, command, used)
 
     def start(self, task: Task, values: Values, post: Callable[[Line | Ended], None], *, again: bool) -> Attempt:
-        """Start the task with empty folders. Raises InvalidError when a value or a secret is missing."""
+        """Start the task with empty folders. Raises InvalidError when a value or a secret is missing.
+
+        Raises UnsupportedError for a task of several containers.
+        """
+        if task.prepare:
+            raise UnsupportedError(
+                f"task `{task.name}` is a pod of {len(task.programs)} containers: only a cluster runs that",
+                hint="--engine argo, or --engine tekton",
+            )
         place = self.folder.task(task.name)
         place.path.mkdir(parents=True, exist_ok=True)
         if not again:

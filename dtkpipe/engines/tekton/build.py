@@ -39,15 +39,15 @@ def result(name: str, description: str) -> Fields:
 
 
 def step(name: str, container: Mapping[str, Any], resources: Fields) -> Fields:
-    """Return the one step of a task."""
+    """Return one step of a task: a container."""
     return {"name": name, **container, "computeResources": resources}
 
 
-def task_spec(*, description: str, params: Sequence[Fields], results: Sequence[Fields], step: Fields,
+def task_spec(*, description: str, params: Sequence[Fields], results: Sequence[Fields], steps: Sequence[Fields],
               volumes: Sequence[Fields]) -> Fields:  # fmt: skip
     """Return what a Task does."""
     return fields(
-        description=description, params=list(params), results=list(results), steps=[step], volumes=list(volumes)
+        description=description, params=list(params), results=list(results), steps=list(steps), volumes=list(volumes)
     )
 
 
@@ -77,6 +77,7 @@ def pipeline_spec(*, description: str, params: Sequence[Fields], tasks: Sequence
     )
 
 
-def account(name: str, token: bool) -> Fields:
-    """Return as whom a task's pod runs, and whether it gets that account's token."""
-    return {"serviceAccountName": name, "podTemplate": {"automountServiceAccountToken": token}}
+def account(name: str, token: bool, nodes: Mapping[str, str]) -> Fields:
+    """Return as whom a task's pod runs, whether it gets that account's token, and on which nodes."""
+    template = {"automountServiceAccountToken": token, "nodeSelector": dict(nodes)}
+    return {"serviceAccountName": name, "podTemplate": template}

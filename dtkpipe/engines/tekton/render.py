@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from dtkpipe.engines.container import Spelling, container, resources, uses_run_name, volumes
+from dtkpipe.engines.container import Spelling, container, node_selector, resources, uses_run_name, volumes
 from dtkpipe.engines.rendered import (
     Form,
     Object,
     Rendered,
     Unsupported,
+    at_most,
     carried,
     fields,
     image_results,
@@ -19,6 +20,7 @@ from dtkpipe.engines.rendered import (
     longest_finally,
 )
 from dtkpipe.engines.tekton import build
+from dtkpipe.model.images import RUNNER
 from dtkpipe.model.pipeline import Pipeline, Rights, Task
 
 NAME = "tekton"
@@ -34,6 +36,7 @@ SPELLING = Spelling(
 )
 Images = tuple[tuple[str, str], ...]
 _EVERY_TASK = Rights().service_account
+_ANY_NODE = {"kubernetes.io/os": "linux"}
 
 
 def render(
@@ -82,7 +85,10 @@ def _task_spec(task: Task, images: Images) -> Object:
         description=task.description,
         params=params,
         results=[build.result(one.name, one.description) for one in task.results],
-        step=build.step(task.name, container(task, SPELLING, dict(images)), resources(task)),
+        steps=[
+            build.step(one.name or task.name, container(task, one, SPELLING, dict(images)), resources(task, one))
+            for one in task.programs
+        ],
         volumes=volumes(task, SPELLING),
     )
 
@@ -122,15 +128,17 @@ def _pipeline_task(pipeline: Pipeline, task: Task, inline: Images | None) -> Obj
         params=params,
         run_after=task.needs,
         timeout=_duration(task.timeout),
-        retries=task.retries,
+        retries=0 if _is_own(task) else task.retries,
         ref="" if inline is not None else _task_name(pipeline, task),
         spec=None if inline is None else _task_spec(task, inline),
     )
 
 
 def _run(pipeline: Pipeline, what: Object, values: Mapping[str, str], run_name: str) -> Object:
-    own = [task for task in pipeline.all_tasks if task.rights.service_account != _EVERY_TASK]
-    tasks, after = longest(pipeline), longest_finally(pipeline)
+    own = [
+        task for task in pipeline.all_tasks if task.rights.service_account != _EVERY_TASK or task.node_arch is not None
+    ]
+    tasks, after = longest(pipeline, _at_most), longest_finally(pipeline, _at_most)
     timeouts = {"pipeline": _duration(tasks + after), "tasks": _duration(tasks)}
     if after:
         timeouts["finally"] = _duration(after)
@@ -141,14 +149,25 @@ def _run(pipeline: Pipeline, what: Object, values: Mapping[str, str], run_name: 
         fields(
             **what,
             params=[build.param(name, value) for name, value in values.items()],
-            taskRunTemplate=build.account(_EVERY_TASK, token=False),
-            taskRunSpecs=[
-                {"pipelineTaskName": task.name, **build.account(task.rights.service_account, token=True)}
-                for task in own
-            ],
+            taskRunTemplate=build.account(_EVERY_TASK, token=False, nodes=_ANY_NODE),
+            taskRunSpecs=[{"pipelineTaskName": task.name, **_account(task)} for task in own],
             timeouts=timeouts,
         ),
     )
+
+
+def _account(task: Task) -> Object:
+    name = task.rights.service_account
+    return build.account(name, token=name != _EVERY_TASK, nodes=node_selector(task, SPELLING))
+
+
+def _is_own(task: Task) -> bool:
+    """Say whether the task is a step of ours, which repeats itself after what a repetition can mend."""
+    return task.program.image == RUNNER
+
+
+def _at_most(task: Task) -> int:
+    return task.timeout if _is_own(task) else at_most(task)
 
 
 def _duration(seconds: int) -> str:
@@ -156,9 +175,17 @@ def _duration(seconds: int) -> str:
 
 
 def _unsupported(pipeline: Pipeline) -> Iterator[Unsupported]:
-    if retried := [task.name for task in pipeline.all_tasks if task.retries]:
+    retried = [task for task in pipeline.all_tasks if task.retries]
+    if own := [task.name for task in retried if _is_own(task)]:
+        yield Unsupported(
+            "repeat a task whose pod was lost",
+            f"task {', '.join(own)}",
+            "Tekton cannot tell that from a compile error or a refusal: steps repeat themselves when a place does not "
+            "answer, and a run that lost a pod fails; retry it",
+        )
+    if foreign := [task.name for task in retried if not _is_own(task)]:
         yield Unsupported(
             "retry only what a retry can mend",
-            f"task {', '.join(retried)}",
-            "Tekton repeats a task after any failure, also after a compile error or a refusal, and without a pause",
+            f"task {', '.join(foreign)}",
+            "Tekton repeats a task after any failure, and without a pause",
         )
