@@ -10,6 +10,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
+PREBUILT = Path("/usr/share/dtkpipe")
+"""What the runner image has made beforehand out of Debian's archive, which pods need not reach."""
+
 
 def shipped(name: str) -> Path:
     """Return the folder or file `name` ("catalog/toolkits", "pipelines") that ships with dtkpipe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dtkpipe.resources import PREBUILT
 from dtkpipe.tools.apt import Archive, unpack
 from dtkpipe.values.arch import Arch
 
@@ -12,10 +13,15 @@ SUITE = "bookworm"
 
 
 def static_busybox(arch: Arch, cache: Path) -> Path:
-    """Return the path of a static busybox for `arch`, kept in `cache`. Raises what Archive raises."""
+    """Return the path of a static busybox for `arch`, kept in `cache` or part of the runner image.
+
+    Raises what Archive raises.
+    """
     own = Path("/bin/busybox")
     if arch == Arch.host() and own.is_file() and _is_static(own):
         return own
+    if (there := PREBUILT / "busybox" / f"{arch}").is_file():
+        return there
     archive = Archive(SUITE, arch, cache)
     deb = archive.fetch(["busybox-static"])[0]
     folder = cache / "busybox" / deb.stem
