@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import secrets
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtkpipe.proof.initramfs import Initramfs
+from dtkpipe.proof.module import build_id
 from dtkpipe.proof.plan import MARK, Plan, Step
 from dtkpipe.resources import shipped
 
@@ -139,17 +139,9 @@ def _loaded(name: str, modules: bytes, srcversion: bytes, notes: bytes, taint: b
         if len(words) >= 5 and words[0] == name:
             return Loaded(
                 state=words[4], size=int(words[1]), srcversion=srcversion.decode(errors="replace").strip(),
-                build_id=_build_id(notes), taint=taint.decode(errors="replace").strip(),
+                build_id=build_id(notes), taint=taint.decode(errors="replace").strip(),
             )  # fmt: skip
     return Loaded()
-
-
-def _build_id(note: bytes) -> str:
-    if len(note) < 16:
-        return ""
-    name_size, size, _ = struct.unpack_from("<III", note)
-    start = 12 + (name_size + 3 & ~3)
-    return note[start : start + size].hex()
 
 
 def new_nonce() -> str:

@@ -1,4 +1,4 @@
-"""Judging the kernel's log: which lines are signs of a defect. The log is what `dmesg -r` prints."""
+"""Judging the kernel's log: which lines are signs of a defect. The log is what `dmesg -r` or /dev/kmsg gives."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+_RECORD = re.compile(r"(?P<priority>\d+),\d+,\d+,[^;]*;(?P<text>.*)")
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _LINE = re.compile(r"<(?P<priority>\d+)>(?:\[[^\]]*\]\s?)?(?P<text>.*)")
 ERROR = 3
 """Levels up to this one are errors: KERN_ERR and worse."""
@@ -44,6 +46,15 @@ def parse(log: str) -> Iterator[Message]:
             yield Message(level, by_kernel, found["text"])
         else:
             yield Message(level, by_kernel, line)
+
+
+def parse_kmsg(log: str) -> Iterator[Message]:
+    """Read what /dev/kmsg gives (Documentation/ABI/testing/dev-kmsg); lines that begin with a blank are its tags."""
+    for line in log.splitlines():
+        if found := _RECORD.fullmatch(line):
+            priority = int(found["priority"])
+            text = _ESCAPE.sub(lambda code: chr(int(code[1], 16)), found["text"])
+            yield from (Message(priority & 7, priority >> 3 == 0, part) for part in text.splitlines() or [""])
 
 
 def defects(messages: Iterable[Message]) -> list[str]:

@@ -179,7 +179,7 @@ def _parse(content: bytes, signature: bytes, file: str) -> KernelModule:
         machine=str(elf.header["e_machine"]),
         vermagic=facts.get("vermagic", "").strip(),
         srcversion=facts.get("srcversion", ""),
-        build_id=_build_id(_bytes(sections.get(".note.gnu.build-id"))),
+        build_id=build_id(_bytes(sections.get(".note.gnu.build-id"))),
         version=facts.get("version", ""),
         license=facts.get("license", ""),
         depends=tuple(one.replace("-", "_") for one in facts.get("depends", "").split(",") if one),
@@ -264,7 +264,8 @@ def _exports(elf: Any, symbols: list[_Symbol]) -> dict[str, int | None]:
     return exports
 
 
-def _build_id(note: bytes) -> str:
+def build_id(note: bytes) -> str:
+    """Return the build id that a note section .note.gnu.build-id holds, in hexadecimal digits, or an empty string."""
     if len(note) < _NOTE.size:
         return ""
     name_size, size, kind = _NOTE.unpack_from(note)

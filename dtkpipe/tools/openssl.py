@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
 
 from dtkpipe.tools.process import run
@@ -69,3 +71,13 @@ def throw_away_signature(content: bytes, key: PrivateKey, certificate: Certifica
     for name in (*files, "stranger.cms"):
         (work / name).unlink(missing_ok=True)
     return signature
+
+
+def signer_of(signature: bytes) -> str:
+    """Return whom a CMS signature (DER) names as its signer: the issuer of the certificate; "" where it names none."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "signature.der")
+        file.write_bytes(signature)
+        done = run(["openssl", "cms", "-cmsout", "-print", "-inform", "DER", "-in", file], timeout=_SECONDS, ok=None)
+    found = re.search(r"^\s+issuer: (.+)$", done.output, re.MULTILINE)
+    return found[1].strip() if found and not done.returncode else ""

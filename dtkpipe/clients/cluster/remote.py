@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
 
@@ -29,6 +29,8 @@ class Executed:
     returncode: int
     output: str
     errors: str
+    raw: bytes = field(default=b"", repr=False)
+    """The output as it came: files of the kernel are not always text."""
 
 
 def run(
@@ -96,11 +98,12 @@ def _ended(found: dict[int, bytearray], argv: Sequence[str], asked: Asked) -> Ex
         causes = {one.get("reason"): str(one["message"]) for one in (status.get("details") or {}).get("causes") or ()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreachableError(f"the connection ended before the program did: cannot {asked}") from error
-    said = [found[channel].decode(errors="replace") for channel in (_OUTPUT, _ERRORS)]
+    raw = bytes(found[_OUTPUT])
+    output, errors = raw.decode(errors="replace"), found[_ERRORS].decode(errors="replace")
     if status.get("status") == "Success":
-        return Executed(0, *said)
+        return Executed(0, output, errors, raw)
     if (code := causes.get("ExitCode", "")).isdecimal():
-        return Executed(int(code), *said)
+        return Executed(int(code), output, errors, raw)
     why = str(status.get("message")).rpartition("exec failed: ")[2][:300]
     kind = NotFoundError if "not found" in why or "no such file" in why else UnreachableError
     raise kind(f"`{argv[0]}` cannot be run: cannot {asked}", why)
