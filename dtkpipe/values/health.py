@@ -62,13 +62,8 @@ WORDS: Mapping[str, Word] = {
         ),
         Word(
             "pod-not-ready", FAILS,
-            "The node's pod does not get ready: the image cannot be pulled, or the modules do not load.",
-            "kubectl logs, kubectl describe pod",
-        ),
-        Word(
-            "no-pod", FAILS,
-            "The node is up, has the kernel and its label, and got no pod in time.",
-            "kubectl describe daemonset: quota, Pod Security or the scheduler are in the way",
+            "The node is up and has no pod that is ready: it cannot be made, pull its image, or load the modules.",
+            "kubectl describe daemonset, kubectl describe pod, kubectl logs",
         ),
         Word(
             "not-answering", FAILS,

@@ -66,16 +66,27 @@ def run(args: Args, room: Room) -> Results:
 
 
 def test_nodes(cluster: Cluster, name: str, driver: Driver, args: Args, room: Room) -> list[NodeReport]:
-    """Test the nodes that the DaemonSet is for, and tell each verdict as it comes. Raises NotFoundError."""
-    from dtkpipe.clients.cluster import DAEMON_SETS
-    from dtkpipe.steps.smoke_test.cluster import Expected, Rollout
+    """Test the nodes that a driver is for, and tell each verdict as it comes.
 
-    daemon_set = cluster.read(DAEMON_SETS, name, args.target_namespace)
-    expected = Expected(
-        modules=tuple(driver.modules.values()), spec=driver.spec, kernel=args.kernel, image=args.image
+    Raises NotFoundError, InvalidError for a DaemonSet that has another image than the one to test.
+    """
+    from dtkpipe.clients.cluster import DAEMON_SETS
+    from dtkpipe.steps.deploy.daemonset import IMAGE
+    from dtkpipe.steps.deploy.rollout import Workload
+    from dtkpipe.steps.smoke_test.cluster import Inquiry
+
+    workload = Workload(cluster.read(DAEMON_SETS, name, args.target_namespace))
+    has = workload.annotation(IMAGE)
+    if args.image.digest not in has:
+        raise InvalidError(
+            f"daemonset/{name} has another image than the one to test", f"it has {has or 'none of ours'}",
+            f"to test: {args.image}", hint="dtkpipe status",
+        )  # fmt: skip
+    inquiry = Inquiry(
+        cluster=cluster, namespace=args.target_namespace, workload=workload, modules=tuple(driver.modules.values()),
+        spec=driver.spec, checks=driver.spec.checks if driver.spec else (),
     )  # fmt: skip
-    rollout = Rollout(cluster=cluster, daemon_set=daemon_set)
-    return rollout.reports(expected, lambda report: tell(report, room), wait=args.ready_within)
+    return inquiry.reports(lambda report: tell(report, room), wait=args.ready_within)
 
 
 def tell(report: NodeReport, room: Room) -> None:
