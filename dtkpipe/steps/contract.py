@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, get_type_hints
 
 from dtkpipe.errors import RunFailedError, UsageError
 
@@ -56,6 +57,11 @@ class Room:
     document: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Takes the step's whole answer, a JSON object: what `-o json` prints instead of the results, refused or not."""
     keep: Path | None = None
+
+    @property
+    def echo(self) -> IO[bytes] | None:
+        """Where a program's output goes besides its log: to people at once, where the log goes with the pod."""
+        return None if self.keep else sys.stderr.buffer
 
     @property
     def kept(self) -> Path:

@@ -58,12 +58,14 @@ class Buildah:
         network: bool = False,
         timestamp: int = 0,
         log: Path | None = None,
+        echo: IO[bytes] | None = None,
     ) -> str:
         """Build `containerfile` over `context`; return the image's id (`sha256:...`).
 
         The same input gives the same image: every time in it is `timestamp` (seconds since the epoch). Without
         `network` neither the instructions nor FROM reach out: pull() the base images before.
-        Raises ProcessFailedError with the builder's last lines; the whole output is in `log`.
+        Raises ProcessFailedError with the builder's last lines; the whole output is in `log`, and goes to `echo` as
+        it comes.
         """
         with self._settings() as (registries, connection), tempfile.TemporaryDirectory() as folder:
             iid = Path(folder) / "iid"
@@ -75,7 +77,7 @@ class Buildah:
             argv += [*connection, "--pull=false"] if network else ["--pull=never"]
             command = [*registries, *argv, "--file", containerfile, context]
             with self._at_work():
-                self._run(command, network=network, log=log)
+                self._run(command, network=network, log=log, echo=echo)
             return iid.read_text().strip()
 
     def pull(self, ref: ImageRef) -> str:
@@ -169,11 +171,12 @@ class Buildah:
         *,
         network: bool = True,
         log: Path | None = None,
+        echo: IO[bytes] | None = None,
         ok: Sequence[int] | None = (0,),
     ) -> Finished:
         before = [*rooted.prefix(), *_network(network)]
         try:
-            return process.run([*before, *self._global(self.driver), *argv], log=log, ok=ok)
+            return process.run([*before, *self._global(self.driver), *argv], log=log, echo=echo, ok=ok)
         except ProcessFailedError as error:
             # It is buildah that failed, whatever stands before it.
             raise ProcessFailedError(replace(error.finished, argv=error.finished.argv[len(before) :])) from error

@@ -10,8 +10,9 @@ import contextlib
 import os
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -80,13 +81,14 @@ def run(
     stdin: str | bytes = b"",
     timeout: float | None = None,
     log: Path | None = None,
+    echo: IO[bytes] | None = None,
     ok: Sequence[int] | None = (0,),
 ) -> Finished:
     """Run a program to its end.
 
     `env` is added to our own environment. With `log`, stdout and stderr are appended to that file, in the order they
-    were written, and are also what `output` holds. `ok` are the exit codes that are no error; None takes any.
-    Raises ToolMissingError, ProcessFailedError, ProcessTimeoutError.
+    were written, and are also what `output` holds; `echo` gets a copy of it as it comes. `ok` are the exit codes that
+    are no error; None takes any. Raises ToolMissingError, ProcessFailedError, ProcessTimeoutError.
     """
     started = time.monotonic()
     data = stdin.encode() if isinstance(stdin, str) else stdin
@@ -94,19 +96,19 @@ def run(
     environment = {**os.environ, **(env or {})}
     sink: IO[bytes] | int = subprocess.PIPE
     offset = 0
-    if log:
-        sink = log.open("ab")
-        offset = log.stat().st_size
-    try:
-        done = subprocess.run(
-            _guarded(argv), cwd=cwd, env=environment, input=data, timeout=timeout, check=False,
-            stdout=sink, stderr=subprocess.STDOUT if log else subprocess.PIPE,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise ProcessTimeoutError(f"`{names[0]}` did not end within {timeout:.0f} s") from error
-    finally:
-        if not isinstance(sink, int):
-            sink.close()
+    with contextlib.ExitStack() as open_files:
+        if log:
+            sink = kept = open_files.enter_context(log.open("ab", buffering=0))
+            offset = log.stat().st_size
+            if echo:
+                sink = open_files.enter_context(_copied(kept, echo))
+        try:
+            done = subprocess.run(
+                _guarded(argv), cwd=cwd, env=environment, input=data, timeout=timeout, check=False,
+                stdout=sink, stderr=subprocess.STDOUT if log else subprocess.PIPE,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise ProcessTimeoutError(f"`{names[0]}` did not end within {timeout:.0f} s") from error
     if log:
         with log.open("rb") as written:
             written.seek(offset)
@@ -120,6 +122,27 @@ def run(
     if ok is not None and done.returncode not in ok:
         raise ProcessFailedError(finished)
     return finished
+
+
+@contextlib.contextmanager
+def _copied(*files: IO[bytes]) -> Iterator[int]:
+    """Give a file descriptor; what is written to it goes into every file."""
+    reader, writer = os.pipe()
+
+    def copy() -> None:
+        with os.fdopen(reader, "rb", buffering=0) as said:
+            while chunk := said.read(65536):
+                for file in files:
+                    file.write(chunk)
+                    file.flush()
+
+    copier = threading.Thread(target=copy)
+    copier.start()
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+        copier.join()
 
 
 def start(

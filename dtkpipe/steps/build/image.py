@@ -148,7 +148,7 @@ class Builder:
 
     def _run(self, context: Path, file: Path, args: Mapping[str, str], *, network: bool) -> str:
         try:
-            return self.buildah.build(context, file, args=args, network=network, log=self.log)
+            return self.buildah.build(context, file, args=args, network=network, log=self.log, echo=self.room.echo)
         except ProcessFailedError as error:
             raise self._failure(error) from error
 
@@ -158,12 +158,15 @@ class Builder:
             return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
         if not _COMMAND_FAILED.search(output):
             lines = [line for line in output.splitlines() if line.strip()]
-            return RunFailedError("the image builder failed", *lines[-3:], f"whole log: {self.log}")
+            return RunFailedError("the image builder failed", *lines[-3:], *self._where())
         cause = first_cause(output)
         if cause.kind == "excluded":
             return recipe.excluded(spec, self.target, cause.lines[0])
         what = _WHAT.get(cause.kind, _OTHERWISE).format(kernel=self.target.kernel)
-        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, f"whole log: {self.log}", hint=hint(cause))
+        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, *self._where(), hint=hint(cause))
+
+    def _where(self) -> tuple[str, ...]:
+        return (f"whole log: {self.log}",) if self.room.keep else ()
 
 
 def _unpack(debs: Sequence[Path], into: Path) -> None:
