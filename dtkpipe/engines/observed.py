@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from dtkpipe.engines.pods import Trouble
 from dtkpipe.values.run import (
@@ -41,10 +42,24 @@ class Observed:
     steps: tuple[StepRecord, ...]
 
 
-def blame(results: Mapping[str, str], engine: Trouble, late: str = "") -> Trouble:
-    """Return why a try failed: what it says itself, else what the engine says, but `late` when its time was up."""
-    if late:
-        return Trouble(f"did not end within its time ({late})", "give the task more time: timeout=... in the pipeline")
+class Late(Enum):
+    """Whose time was up when a task was stopped."""
+
+    NO = ""
+    TASK = "did not end within its time"
+    RUN = "did not end before the run's time was up"
+
+
+def blame(results: Mapping[str, str], engine: Trouble, late: Late, *, ran: bool) -> Trouble:
+    """Return why a try failed: what it says itself, else what the engine says.
+
+    A program that was stopped because its time was up says nothing that counts. One that never ran waited for what
+    the engine says.
+    """
+    if late is not Late.NO and ran:
+        return Trouble(late.value, "give the task more time: timeout=... in the pipeline")
+    if late is not Late.NO:
+        return Trouble(f"{late.value}: {engine.cause}" if engine else f"{late.value}: it never started", engine.hint)
     own, hint, _ = told_cause(results)
     return Trouble(own, hint) if own else engine
 

@@ -7,7 +7,7 @@ pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go, p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ class Trouble:
 NONE = Trouble()
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _MAKES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun", "StartError")
-_IMAGE = re.compile(r'image "([^"\s]+)"')
+_IMAGE = re.compile(r'image \\?"([^"\\\s]+)')
 _HINTS = {
     "pull": "look at the image's name, and at the pull secrets of the task's service account",
     "secret": "kubectl create secret: see `dtkpipe help secrets`",
@@ -62,7 +62,7 @@ def seconds(text: object) -> float:
         return 0
 
 
-def facts(pod: Object, container: str, events: Iterable[Object] = ()) -> PodFacts:
+def facts(pod: Object, container: str) -> PodFacts:
     """Return what the pod tells about its container `container`."""
     meta, status = pod.get("metadata") or {}, pod.get("status") or {}
     state = next((_state(one) for one in _all(status) if one.get("name") == container), {})
@@ -73,16 +73,16 @@ def facts(pod: Object, container: str, events: Iterable[Object] = ()) -> PodFact
         started=seconds(ended.get("startedAt") or runs.get("startedAt")),
         finished=seconds(ended.get("finishedAt")),
         exit_code=ended.get("exitCode"),
-        trouble=trouble(pod, events),
+        trouble=trouble(pod),
     )
 
 
-def trouble(pod: Object, events: Iterable[Object] = ()) -> Trouble:
+def trouble(pod: Object) -> Trouble:
     """Return what is wrong with a pod; nothing for one that is well, or whose program failed by itself."""
-    return next((one for one in _troubles(pod, events) if one), NONE)
+    return next((one for one in _troubles(pod) if one), NONE)
 
 
-def _troubles(pod: Object, events: Iterable[Object]) -> Iterator[Trouble]:
+def _troubles(pod: Object) -> Iterator[Trouble]:
     status = pod.get("status") or {}
     if reason := str(status.get("reason") or ""):
         yield said(reason, str(status.get("message") or ""))
@@ -98,15 +98,19 @@ def _troubles(pod: Object, events: Iterable[Object]) -> Iterator[Trouble]:
     for condition in status.get("conditions") or ():
         if condition.get("reason") == "Unschedulable":
             yield said("Unschedulable", str(condition.get("message") or ""))
-    if status.get("phase") == "Pending":
-        warned = [one for one in events if one.get("type") == "Warning" and _is_about(one, pod)]
-        yield from (said(str(one.get("reason") or ""), str(one.get("message") or "")) for one in reversed(warned))
+
+
+def warned(pod: str, events: Sequence[Object]) -> Trouble:
+    """Return what the events say that the pod `pod` waited for; it may be gone, its events outlive it."""
+    about = (one for one in reversed(events) if one.get("type") == "Warning" and _is_about(one, pod))
+    told = (said(str(one.get("reason") or ""), str(one.get("message") or "")) for one in about)
+    return next((one for one in told if one), NONE)
 
 
 def said(reason: str, message: str = "", image: str = "") -> Trouble:
     """Return what a reason and a message of Kubernetes or an engine mean; nothing for words that mean no trouble."""
     text = one_line(message)
-    if reason in _PULLS:
+    if reason in _PULLS or (reason == "Failed" and text.startswith("Failed to pull image")):
         image = found[1] if (found := _IMAGE.search(text)) else image
         return Trouble(f"image {image or 'of the task'} cannot be pulled: {_last(text) or reason}", _HINTS["pull"])
     if reason in _MAKES:
@@ -118,7 +122,7 @@ def said(reason: str, message: str = "", image: str = "") -> Trouble:
         return Trouble(f"its pod cannot start: {_last(text)}", _HINTS["secret"])
     if "exceeded quota" in text:
         return Trouble(f"the namespace's quota is used up: {text}", _HINTS["quota"])
-    if reason == "Unschedulable":
+    if reason in ("Unschedulable", "FailedScheduling"):
         return Trouble(f"no node takes its pod: {text}", _HINTS["node"])
     if reason in ("Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost", "NodeAffinity", "Shutdown"):
         return Trouble(f"its pod was taken off its node ({reason}): {text}".rstrip(": "), _HINTS["gone"])
@@ -158,6 +162,6 @@ def _limit(pod: Object, container: str) -> str:
     return ""
 
 
-def _is_about(event: Object, pod: Object) -> bool:
-    about, meta = event.get("involvedObject") or {}, pod.get("metadata") or {}
-    return about.get("kind") == "Pod" and about.get("name") == meta.get("name")
+def _is_about(event: Object, pod: str) -> bool:
+    about = event.get("involvedObject") or {}
+    return about.get("kind") == "Pod" and about.get("name") == pod

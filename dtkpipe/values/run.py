@@ -116,8 +116,8 @@ class StepRecord:
 
     @property
     def seconds(self) -> float:
-        """How long it took; 0 while it runs."""
-        return max(0.0, self.finished - self.started) if self.finished else 0.0
+        """How long it took; 0 while it runs, or when it never did."""
+        return max(0.0, self.finished - self.started) if self.finished and self.started else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

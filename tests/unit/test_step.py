@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from dtkpipe.cli.step import names, run_step
-from dtkpipe.errors import DtkpipeError, NotFoundError, UsageError
+from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError, UsageError
 from dtkpipe.steps import report
 from dtkpipe.steps.contract import Room, StepRefusedError
+from dtkpipe.values.run import CAUSE, CAUSE_LIMIT, tell_cause, told_cause
 from tests.fixtures.cli import Cli
 
 STATUSES = '["build=Succeeded"]'
@@ -117,3 +118,56 @@ def test_only_the_module_of_the_step_is_imported(cli: Cli) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=cli.environ(), capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split() if name.startswith("dtkpipe.steps.")}
     assert loaded == {"dtkpipe.steps.contract", "dtkpipe.steps.report"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "cause"),
+    [
+        ('["build=Failed"]', "run r failed: build\nhint: dtkpipe logs r --failed"),
+        ('["build"]', "`build` is not task=status"),
+        ("no list", "--statuses takes a JSON list of strings"),
+    ],
+)
+def test_why_it_failed_is_a_result(statuses: str, cause: str, tmp_path: Path) -> None:
+    file = tmp_path / "cause"
+    with pytest.raises(DtkpipeError):
+        run_step(["report", "--run-name=r", f"--statuses={statuses}", f"--result-cause={file}"])
+    assert file.read_text() == cause
+
+
+def test_a_bug_is_a_cause_and_its_text_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(args: report.Args, room: Room) -> report.Results:
+        raise KeyError("password 1234")
+
+    monkeypatch.setattr(report, "run", run)
+    file = tmp_path / "cause"
+    with pytest.raises(KeyError):
+        run_step(["report", "--run-name=r", f"--result-cause={file}"])
+    assert file.read_text() == "a bug in dtkpipe: KeyError\nhint: report it with the log of this task"
+
+
+def test_a_step_that_is_stopped_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(args: report.Args, room: Room) -> report.Results:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "run", run)
+    file = tmp_path / "cause"
+    with pytest.raises(KeyboardInterrupt):
+        run_step(["report", "--run-name=r", f"--result-cause={file}"])
+    assert file.read_text() == "interrupted"
+
+
+def test_a_step_that_succeeds_leaves_no_cause(tmp_path: Path) -> None:
+    run_step(["report", "--run-name=r", f"--statuses={STATUSES}", f"--result-cause={tmp_path / 'cause'}"])
+    assert not (tmp_path / "cause").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "hint"), [("é" * 600, ""), ("é" * 600, "ü" * 600), ("short", "ü" * 600), ("a\nb", "")]
+)
+def test_a_cause_is_short(what: str, hint: str) -> None:
+    text = tell_cause(RunFailedError(what, hint=hint))
+    assert len(text.encode()) <= CAUSE_LIMIT
+    cause, told_hint, rest = told_cause({CAUSE: text, "OTHER": "x"})
+    assert (cause[:2], told_hint[:2]) == (" ".join(what.split())[:2], hint[:2])
+    assert rest == {"OTHER": "x"}

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from dtkpipe.engines.observed import Observed, blame, finished_card, step_of
-from dtkpipe.engines.pods import NONE, Object, PodFacts, Trouble, facts, one_line, said, seconds
+from dtkpipe.engines.observed import Late, Observed, blame, finished_card, step_of
+from dtkpipe.engines.pods import NONE, Object, PodFacts, Trouble, facts, one_line, said, seconds, warned
 from dtkpipe.values.run import (
     CANCELLED,
     FAILED,
@@ -105,8 +105,8 @@ class _Run:
                 started=seconds(self.status.get("startedAt")),
                 finished=seconds(self.status.get("finishedAt")),
                 state=CANCELLED if self.cancelled and phase in ("Failed", "Error") else _STATES.get(phase, FAILED),
-                message=_plain(str(self.status.get("message") or "")),
-                out_of_time=_late(str(self.status.get("message") or "")),
+                message="somebody cancelled it" if self.cancelled else _plain(str(self.status.get("message") or "")),
+                out_of_time=_late(str(self.status.get("message") or "")) is not Late.NO,
                 steps=steps,
             )
         )
@@ -162,23 +162,27 @@ class _Run:
 
     def _attempt(self, node: Object) -> tuple[Attempt, Trouble]:
         pod = self.pod_of.get(str(node.get("id")))
-        seen = facts(pod, MAIN, self.events) if pod else None
-        message, state = str(node.get("message") or ""), self._state(node)
+        seen = facts(pod, MAIN) if pod else None
+        name = self._pod_name(node) if node.get("type") == "Pod" else ""
+        message, state, late = str(node.get("message") or ""), self._state(node), _late(str(node.get("message") or ""))
         code = (node.get("outputs") or {}).get("exitCode")
-        late = _late(message)
-        why = blame(
-            _results(node),
-            seen.trouble if seen and seen.trouble else _why(message),
-            _plain(message) if late else "",
-        )
+        ran = bool(seen.started if seen else code)
+        known = (seen.trouble if seen else NONE) or (NONE if ran else warned(name, self.events))
+        why = blame(_results(node), known or (NONE if late is not Late.NO else _why(message)), late, ran=ran)
         attempt = Attempt(
             state=state,
             queued=seconds(node.get("startedAt")),
-            started=_started(seen, node),
+            started=_started(seen, node, ran=ran),
             finished=(seen.finished if seen else 0) or seconds(node.get("finishedAt")),
-            exit_code=OUT_OF_TIME if late else int(code) if code is not None else seen.exit_code if seen else None,
+            exit_code=OUT_OF_TIME
+            if late is not Late.NO
+            else int(code)
+            if code is not None
+            else seen.exit_code
+            if seen
+            else None,
             cause=why.cause if state in (FAILED, PENDING) else "",
-            pod=self._pod_name(node) if node.get("type") == "Pod" else "",
+            pod=name,
         )
         return attempt, why
 
@@ -216,15 +220,17 @@ def _results(node: Object) -> dict[str, str]:
     return {str(one["name"]): str(one.get("value", "")) for one in given}
 
 
-def _late(message: str) -> bool:
-    return any(words in message for words in _TIMES)
+def _late(message: str) -> Late:
+    if "Step exceeded its deadline" in message or "exceeded workflow deadline" in message:
+        return Late.RUN
+    return Late.TASK if any(words in message for words in _TIMES) else Late.NO
 
 
-def _started(seen: PodFacts | None, node: Object) -> float:
+def _started(seen: PodFacts | None, node: Object, *, ran: bool) -> float:
     """Return when the program started; where no pod tells, when its node was made, for one that runs or has run."""
     if seen:
         return seen.started
-    return 0 if node.get("phase") == "Pending" else seconds(node.get("startedAt"))
+    return seconds(node.get("startedAt")) if ran or node.get("phase") in ("Running", "Succeeded") else 0
 
 
 def _why(message: str) -> Trouble:
@@ -242,6 +248,8 @@ def _why(message: str) -> Trouble:
 
 def _plain(message: str) -> str:
     words = {
+        "workflow shutdown with strategy: Terminate": "",
+        "workflow shutdown with strategy: Stop": "",
         "pod deleted": "its pod was deleted",
         "retryStrategy.expression evaluated to false": "",
         "No more retries left": "",

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from dtkpipe.engines.observed import Observed, blame, finished_card, step_of
-from dtkpipe.engines.pods import NONE, Object, Trouble, facts, one_line, said, seconds
+from dtkpipe.engines.observed import Late, Observed, blame, finished_card, step_of
+from dtkpipe.engines.pods import NONE, Object, Trouble, one_line, said, seconds, trouble, warned
 from dtkpipe.values.run import (
     CANCELLED,
     FAILED,
@@ -29,6 +29,8 @@ from dtkpipe.values.run import (
 TASK = "tekton.dev/pipelineTask"
 """Label of a TaskRun and of its pod: which task of the pipeline it is."""
 _CANCELLED = ("Cancelled", "CancelledRunningFinally", "StoppedRunningFinally", "TaskRunCancelled")
+_ASKED = ("Cancelled", "CancelledRunFinally", "StoppedRunFinally")
+"""Values of `spec.status` of a run that somebody cancelled."""
 _LATE = ("PipelineRunTimeout", "PipelineRunTimeoutRunningFinally", "TaskRunTimeout")
 _STARTS = ("Started", "Pending", "TaskRunPending", "PipelineRunPending", "ResolvingTaskRef", "ResolvingPipelineRef")
 _EXITED = re.compile(r'"(?:step-)?([^"]+)" exited with code (\d+)')
@@ -85,6 +87,8 @@ class _Run:
         ended = _condition(self.status)
         reason, message = str(ended.get("reason") or ""), str(ended.get("message") or "")
         state = _state(ended)
+        if state == FAILED and self.spec.get("status") in _ASKED:
+            state = CANCELLED  # Tekton says Failed when a finally task failed then, and `report` does
         return finished_card(
             Observed(
                 name=str(meta.get("name", "")),
@@ -145,26 +149,34 @@ class _Run:
         state = _state(ended)
         step: Object = next((one for one in status.get("steps") or () if one.get("name") == task), {})
         over, runs = step.get("terminated") or {}, step.get("running") or {}
-        pod = self.pod_named.get(str(status.get("podName")))
-        seen = facts(pod, f"step-{task}", self.events) if pod else None
-        late = reason in _LATE or "has timed out" in why_stopped
-        state = FAILED if late else state
-        why = blame(
-            _results(status),
-            (seen.trouble if seen else NONE) or _why(reason, message, state),
-            one_line(why_stopped or message) if late else "",
-        )
+        if not over.get(
+            "containerID"
+        ):  # Tekton's own words for a pod that it gave up; started it had if it has an image
+            over = {"startedAt": over.get("startedAt")} if step.get("imageID") else {}
+        name = str(status.get("podName") or "")
+        pod = self.pod_named.get(name)
+        ran = bool(over or runs)
+        late = _late(reason, why_stopped)
+        state = FAILED if late is not Late.NO else state
+        known = (trouble(pod) if pod else NONE) or (NONE if ran else warned(name, self.events))
+        why = blame(_results(status), known or _why(reason, message, state), late, ran=ran)
         code = over.get("exitCode")
         attempt = Attempt(
             state=state,
             queued=seconds(status.get("startTime")),
             started=seconds(over.get("startedAt") or runs.get("startedAt")),
             finished=seconds(over.get("finishedAt")) or seconds(status.get("completionTime")),
-            exit_code=OUT_OF_TIME if late else int(code) if code is not None else None,
+            exit_code=OUT_OF_TIME if late is not Late.NO else int(code) if code is not None else None,
             cause=why.cause if state in (FAILED, PENDING) else "",
-            pod=str(status.get("podName") or ""),
+            pod=name,
         )
         return attempt, why
+
+
+def _late(reason: str, why_stopped: str) -> Late:
+    if "has timed out" in why_stopped or "has reached" in why_stopped:
+        return Late.RUN
+    return Late.TASK if reason in _LATE else Late.NO
 
 
 def _condition(status: Object) -> Object:
@@ -196,7 +208,7 @@ def _state(condition: Object) -> str:
 def _message(state: str, reason: str, message: str) -> str:
     """Return what Tekton says of a run that ended badly; that of a task that failed says more, and is used instead."""
     if state == CANCELLED:
-        return "cancelled"
+        return "somebody cancelled it"
     return f"{reason}: {one_line(message)}" if state == FAILED else ""
 
 
@@ -205,8 +217,14 @@ def _why(reason: str, message: str, state: str) -> Trouble:
         return NONE
     if known := said(_OF_PODS.get(reason, reason), message):
         return known
-    if state == PENDING:
-        return NONE
+    if state == PENDING or reason in (*_CANCELLED, *_LATE):
+        return _previous(message)
     if found := _EXITED.search(message):
         return Trouble(f"ended with exit code {found[2]}")
     return Trouble(one_line(message) or reason)
+
+
+def _previous(message: str) -> Trouble:
+    """Return what a TaskRun that was stopped was waiting for: `Previous status: [REASON] message`."""
+    found = re.search(r"Previous status: \[(\w+)\] (.*)", message)
+    return said(_OF_PODS.get(found[1], found[1]), found[2]) if found else NONE
