@@ -1,0 +1,22 @@
+"""`python -m tests.e2e.cluster up|down|status`, as root: the test cluster for people."""
+
+import argparse
+import sys
+
+from tests.e2e.cluster import bringup
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.cluster", description="The test cluster.")
+    parser.add_argument("command", choices=("up", "down", "status"))
+    command = parser.parse_args().command
+    if command == "up":
+        bringup.up(print)
+    elif command == "down":
+        bringup.down(print)
+    for name, what in bringup.status():
+        print(f"{name:16} {what}")
+    return 0
+
+
+sys.exit(main())

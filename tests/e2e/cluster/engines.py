@@ -1,0 +1,88 @@
+"""Argo Workflows and Tekton Pipelines, installed from their own manifests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import yaml
+
+from tests.e2e.cluster import layout
+from tests.e2e.cluster.access import Kubectl
+from tests.e2e.cluster.binaries import ARGO, TEKTON, TEKTON_VERSION
+from tests.e2e.cluster.control_plane import ARGO_ENVIRONMENT, argo_controller, wait_ready
+from tests.e2e.cluster.processes import Box
+from tests.e2e.cluster.waiting import NotYet, until
+
+_OURS = "|".join(TEKTON.programs)
+_IMAGES = (
+    (rf"ko://github.com/tektoncd/pipeline/cmd/({_OURS})\b", rf"{layout.REGISTRY}/tekton-\1:{TEKTON_VERSION}"),
+    (r"ko://github.com/tektoncd/pipeline/cmd/sidecarlogresults", f"{layout.REGISTRY}/tekton-nop:{TEKTON_VERSION}"),
+    (r"cgr.dev/chainguard/busybox@sha256:[0-9a-f]+", f"{layout.REGISTRY}/busybox:1"),
+    (r'"devel"', f'"{TEKTON_VERSION}"'),  # what upstream's release puts in
+)
+_PARTS = ("100-namespace/*", "200-*", "201-*", "config-*", "300-crds/*", "500-webhooks.yaml")
+_TASK = """\
+apiVersion: tekton.dev/v1
+kind: Task
+metadata: {name: answers, namespace: default}
+spec: {steps: [{name: one, image: any}]}
+"""
+
+
+def argo(box: Box, kubectl: Kubectl) -> None:
+    """Install Argo's types and start its controller, which is a process beside the cluster and can be killed."""
+    types = "---\n".join(path.read_text() for path in sorted(ARGO.yaml.glob("argoproj.io_*.yaml")))
+    # Too large for what a client-side apply notes in the object.
+    kubectl("apply", "--server-side", "-f", "-", stdin=f"{types}---\n{_namespace('argo')}")
+    kubectl("-n", "argo", "create", "configmap", "workflow-controller-configmap")
+    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *_argo_types())
+    box.start("argo-controller", argo_controller(box.run), ARGO_ENVIRONMENT)
+    wait_ready(box, "argo-controller")
+
+
+def _argo_types() -> Iterator[str]:
+    for path in ARGO.yaml.glob("argoproj.io_*.yaml"):
+        yield f"{path.stem.partition('_')[2]}.argoproj.io"
+
+
+def tekton(kubectl: Kubectl) -> None:
+    """Install Tekton in pods of node0; returns when its webhook answers."""
+    kubectl("apply", "--server-side", "-f", "-", stdin="---\n".join(_tekton_manifests()))
+    for name in ("controller", "webhook"):
+        kubectl("-n", "tekton-pipelines", "rollout", "status", f"deployment/tekton-pipelines-{name}", "--timeout=180s")
+
+    def webhook() -> bool:
+        try:
+            kubectl("apply", "--dry-run=server", "-f", "-", stdin=_TASK)
+        except RuntimeError as error:
+            raise NotYet(str(error)) from error
+        return True
+
+    until("Tekton's webhook answers", webhook)
+
+
+def _tekton_manifests() -> Iterator[str]:
+    for part in _PARTS:
+        for path in sorted(TEKTON.yaml.glob(part)):
+            yield _replaced(path.read_text())
+    for name in ("controller.yaml", "webhook.yaml"):
+        for document in yaml.safe_load_all(_replaced((TEKTON.yaml / name).read_text())):
+            if document["kind"] == "Deployment":
+                pod = document["spec"]["template"]["spec"]
+                pod["nodeSelector"] = {"kubernetes.io/hostname": layout.NODE}
+                for container in pod["containers"]:
+                    for probe in ("livenessProbe", "readinessProbe"):
+                        if probe in container:
+                            container[probe] |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 60}
+            yield yaml.safe_dump(document)
+
+
+def _replaced(text: str) -> str:
+    for pattern, replacement in _IMAGES:
+        text = re.sub(pattern, replacement, text)
+    return text
+
+
+def _namespace(name: str) -> str:
+    return f"apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"
