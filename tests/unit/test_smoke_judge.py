@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from dtkpipe.errors import UnreachableError
 from dtkpipe.proof.module import KernelModule
 from dtkpipe.steps.smoke_test.facts import Facts, from_inspection, from_root, paths, understand
-from dtkpipe.steps.smoke_test.judge import CheckRun, checks, judge, same_value
+from dtkpipe.steps.smoke_test.judge import Built, CheckRun, checks, judge, same_value
 from dtkpipe.values.module import Check, Module, ModuleSpec
 
 BUILD_ID = "3bcd2eff910a86780a267945952d3eb4d6bd0050"
-HELLO = KernelModule(
-    file="hello.ko", name="hello", machine="EM_X86_64", srcversion="ABC123", build_id=BUILD_ID, imports={}, exports={}
+FILE = KernelModule(
+    file="hello.ko", name="hello", machine="EM_X86_64", srcversion="ABC123", build_id=BUILD_ID, imports={}, exports={},
+    content=b"\0license=GPL\0",
 )  # fmt: skip
+HELLO = Built.from_module(FILE)
 SPEC = ModuleSpec(name="hello", modules=(Module(name="hello", parameters=("name=all", "debug=1")),))
 NOTE = struct.pack("<III", 4, 20, 3) + b"GNU\0" + bytes.fromhex(BUILD_ID)
 NODE: Mapping[str, bytes] = {
@@ -40,7 +42,7 @@ def facts(changes: Mapping[str, bytes] | None = None, log: str = LOADED) -> Fact
     return understand({**NODE, **(changes or {})}, ["hello"], log)
 
 
-def word(module: KernelModule = HELLO, changes: Mapping[str, bytes] | None = None, log: str = LOADED) -> str:
+def word(module: Built = HELLO, changes: Mapping[str, bytes] | None = None, log: str = LOADED) -> str:
     finding = judge([module], SPEC, facts(changes, log))
     return f"{finding.word}: {finding.reason}" if finding.reason else finding.word
 
@@ -55,14 +57,14 @@ def test_this_machine_is_read_like_a_node(tmp_path: Path) -> None:
         file = tmp_path / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
-    found = understand(from_root(tmp_path)(paths([HELLO], SPEC)), ["hello"], LOADED)
+    found = understand(from_root(tmp_path)(paths(["hello"], SPEC)), ["hello"], LOADED)
     assert found == facts()
 
 
 def test_another_build_of_the_module_is_found_by_either_of_its_marks() -> None:
     other = replace(HELLO, srcversion="DEF456")
     assert word(other) == "wrong-build: hello has srcversion ABC123, built was DEF456"
-    other = replace(HELLO, build_id="00" * 20)
+    other = Built.from_module(replace(FILE, build_id="00" * 20))
     assert word(other) == f"wrong-build: hello has build id {BUILD_ID}, built was {'00' * 20}"
     stripped = {"/sys/module/hello/notes/.note.gnu.build-id": b""}
     assert word(changes=stripped) == f"wrong-build: hello has build id none, built was {BUILD_ID}"
@@ -72,10 +74,20 @@ def test_the_kernels_own_module_of_that_name_is_told_by_its_taint() -> None:
     own = {"/sys/module/hello/taint": b"\n", "/sys/module/hello/srcversion": b"FFF\n"}
     assert word(changes=own) == "in-tree: hello is the kernel's own: it does not count as out of tree"
     # A file that bears no mark at all is only told from the kernel's own.
-    bare = replace(HELLO, srcversion="", build_id="")
+    bare = Built(name="hello")
     assert word(bare, own).startswith("in-tree")
     assert word(bare) == "healthy"
-    assert word(replace(HELLO, content=b"license=GPL\0intree=Y\0"), own).startswith("wrong-build")
+    assert word(Built.from_module(replace(FILE, content=b"\0intree=Y\0")), own).startswith("wrong-build")
+
+
+def test_what_the_daemonset_says_of_a_module_tells_it_too() -> None:
+    said = Built.from_act(f"load hello hello ABC123 {HELLO.build_id_sum}")
+    assert said is not None
+    assert (said.srcversion, said.build_id_sum) == (HELLO.srcversion, HELLO.build_id_sum)
+    assert word(said) == "healthy"
+    assert word(replace(said, build_id_sum="00")) == f"wrong-build: hello has build id {BUILD_ID}, built was another"
+    assert Built.from_act("load hello hello - -") == Built(name="hello")
+    assert Built.from_act("kernel 6.1.0") is None
 
 
 def test_a_module_that_is_part_of_the_kernel_is_no_module() -> None:

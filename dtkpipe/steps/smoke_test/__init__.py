@@ -74,6 +74,7 @@ def test_nodes(cluster: Cluster, name: str, driver: Driver, args: Args, room: Ro
     from dtkpipe.steps.deploy.daemonset import IMAGE
     from dtkpipe.steps.deploy.rollout import Workload
     from dtkpipe.steps.smoke_test.cluster import Inquiry
+    from dtkpipe.steps.smoke_test.judge import Built
 
     workload = Workload(cluster.read(DAEMON_SETS, name, args.target_namespace))
     has = workload.annotation(IMAGE)
@@ -82,8 +83,9 @@ def test_nodes(cluster: Cluster, name: str, driver: Driver, args: Args, room: Ro
             f"daemonset/{name} has another image than the one to test", f"it has {has or 'none of ours'}",
             f"to test: {args.image}", hint="dtkpipe status",
         )  # fmt: skip
+    modules = [Built.from_module(module) for module in driver.modules.values()]
     inquiry = Inquiry(
-        cluster=cluster, namespace=args.target_namespace, workload=workload, modules=tuple(driver.modules.values()),
+        cluster=cluster, namespace=args.target_namespace, workload=workload, modules=modules,
         spec=driver.spec, checks=driver.spec.checks if driver.spec else (),
     )  # fmt: skip
     return inquiry.reports(lambda report: tell(report, room), wait=args.ready_within)
@@ -141,9 +143,10 @@ def _failing(verdicts: Sequence[NodeVerdict], strict: bool) -> list[NodeVerdict]
 def _on_host(driver: Driver, host: HostKernel) -> NodeReport:
     """Test this machine: the log of the kernel is left out, it says nothing of when the modules were loaded."""
     from dtkpipe.steps.smoke_test.facts import from_root, paths, understand
-    from dtkpipe.steps.smoke_test.judge import judge
+    from dtkpipe.steps.smoke_test.judge import Built, judge
     from dtkpipe.steps.smoke_test.report import report
 
-    modules = tuple(driver.modules.values())
-    facts = understand(from_root(host.root)(paths(modules, driver.spec)), [module.name for module in modules])
+    modules = [Built.from_module(module) for module in driver.modules.values()]
+    names = [module.name for module in modules]
+    facts = understand(from_root(host.root)(paths(names, driver.spec)), names)
     return report(host.name, judge(modules, driver.spec, facts), modules, facts)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, RunUnknownError, UnreachableError
-from dtkpipe.proof.module import KernelModule
 from dtkpipe.steps.deploy import daemonset as ds
 from dtkpipe.steps.deploy.rollout import Workload
 from dtkpipe.steps.smoke_test import facts as reading
-from dtkpipe.steps.smoke_test.judge import CheckRun, checks, judge
+from dtkpipe.steps.smoke_test.judge import Built, CheckRun, checks, judge
 from dtkpipe.steps.smoke_test.nodes import Place, places
 from dtkpipe.steps.smoke_test.report import NodeReport, report
 from dtkpipe.values.health import HEALTHY, NodeVerdict
@@ -40,7 +39,7 @@ class Inquiry:
     cluster: Cluster
     namespace: str
     workload: Workload
-    modules: Sequence[KernelModule]
+    modules: Sequence[Built]
     spec: ModuleSpec | None
     checks: Sequence[Check] = ()
 
@@ -64,14 +63,14 @@ class Inquiry:
                 break
         return places(self.workload, self._nodes(), pods.values())
 
-    def reports(self, say: Callable[[NodeReport], None], *, wait: float = 0) -> list[NodeReport]:
+    def reports(self, say: Callable[[NodeReport], None], *, wait: float | None = None) -> list[NodeReport]:
         """Ask every node, several at a time, and `say` each report as it comes.
 
-        A pod that does not answer is asked again: it may have been replaced, or its node went down. Raises
-        NotAllowedError.
+        With `wait`, pods get so many seconds to be ready, and one that does not answer is asked again: it may have
+        been replaced, or its node went down. Raises NotAllowedError.
         """
-        found = self._ask_all(self.places(wait), say)
-        for turn in (1, 2):
+        found = self._ask_all(self.places(wait or 0), say)
+        for turn in (1, 2) if wait is not None else ():
             silent = {node for node, told in found.items() if told is None}
             if not silent:
                 break
@@ -117,12 +116,13 @@ class Inquiry:
         """Return a node's report; None where its pod does not answer. Raises NotAllowedError."""
         if place.verdict:
             return NodeReport(verdict=place.verdict)
-        wanted = reading.paths(self.modules, self.spec)
+        names = [module.name for module in self.modules]
+        wanted = reading.paths(names, self.spec)
         mark, argv = reading.inspection(wanted)
         try:
             done = self.cluster.exec(self.namespace, place.pod, ds.CONTAINER, argv, timeout=_INSPECTION)
             contents, log = reading.from_inspection(mark, wanted, done.raw)
-            facts = reading.understand(contents, [module.name for module in self.modules], log)
+            facts = reading.understand(contents, names, log)
             finding = judge(self.modules, self.spec, facts)
             if finding.word == HEALTHY:
                 finding = checks(self._check(place, check) for check in self.checks) or finding

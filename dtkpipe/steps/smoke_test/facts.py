@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dtkpipe.errors import UnreachableError
-from dtkpipe.proof.module import KernelModule, build_id
+from dtkpipe.proof.module import build_id
 from dtkpipe.resources import shipped
 from dtkpipe.values.module import ModuleSpec
 
@@ -51,15 +51,14 @@ Read = Callable[[Sequence[str]], Mapping[str, bytes]]
 """Gives the content of files by path; those that cannot be read are left out."""
 
 
-def paths(modules: Iterable[KernelModule], spec: ModuleSpec | None) -> list[str]:
-    """Return the files to read: the kernel's own, and those of `modules` with the parameters that the spec names."""
+def paths(names: Iterable[str], spec: ModuleSpec | None) -> list[str]:
+    """Return the files to read: the kernel's own, and those of modules and of the parameters that the spec names."""
     found = [_KERNEL, _TAINTED, _MODULES]
     asked = {one.name: [text.partition("=")[0] for text in one.parameters] for one in (spec.modules if spec else ())}
-    for module in modules:
-        home = f"/sys/module/{module.name}"
-        found += [f"{home}/{name}" for name in ("srcversion", "taint", "uevent")]
-        found += [f"{home}/notes/.note.gnu.build-id"]
-        found += [f"{home}/parameters/{name.replace('-', '_')}" for name in asked.get(module.name, ())]
+    for name in names:
+        home = f"/sys/module/{name}"
+        found += [f"{home}/{file}" for file in ("srcversion", "taint", "uevent", "notes/.note.gnu.build-id")]
+        found += [f"{home}/parameters/{parameter.replace('-', '_')}" for parameter in asked.get(name, ())]
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from dtkpipe.proof import klog
 from dtkpipe.proof.module import KernelModule
 from dtkpipe.proof.verdict import plain
+from dtkpipe.steps.deploy.plan import build_id_sum
 from dtkpipe.steps.smoke_test.facts import Facts, Loaded
 from dtkpipe.values.health import HEALTHY
 from dtkpipe.values.module import Check, ModuleSpec
@@ -41,7 +42,39 @@ class CheckRun:
     output: str = ""
 
 
-def judge(modules: Sequence[KernelModule], spec: ModuleSpec | None, facts: Facts) -> Finding:
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What tells a module: from its file, or (without `build_id`) from what a DaemonSet says of it."""
+
+    name: str
+    srcversion: str = ""
+    build_id: str = ""
+    build_id_sum: str = ""
+    """SHA-256 of the build id's ELF note, as the loader knows it."""
+    in_tree: bool = False
+    """It says of itself that it is one of the kernel's own."""
+    signature: bytes = b""
+
+    @classmethod
+    def from_module(cls, module: KernelModule) -> Built:
+        """Take it from the module's file."""
+        return cls(
+            name=module.name, srcversion=module.srcversion, build_id=module.build_id,
+            build_id_sum=build_id_sum(module.build_id), in_tree=b"\0intree=Y\0" in module.content,
+            signature=module.signature,
+        )  # fmt: skip
+
+    @classmethod
+    def from_act(cls, act: str) -> Built | None:
+        """Take it from an argument of the loader: `load NAME FILE SRCVERSION SUM`; None for any other."""
+        words = act.split(" ")
+        if words[0] != "load" or len(words) != 5:
+            return None
+        _, name, _, srcversion, known_sum = ("" if word == "-" else word for word in words)
+        return cls(name=name, srcversion=srcversion, build_id_sum=known_sum)
+
+
+def judge(modules: Sequence[Built], spec: ModuleSpec | None, facts: Facts) -> Finding:
     """Return the first thing that is wrong, before the check commands are run."""
     for module in modules:
         if finding := identity(module, facts.modules[module.name]):
@@ -52,31 +85,29 @@ def judge(modules: Sequence[KernelModule], spec: ModuleSpec | None, facts: Facts
     return log(facts) or Finding()
 
 
-def identity(module: KernelModule, loaded: Loaded) -> Finding | None:
-    """Compare a module file with what the kernel has loaded by its name."""
-    name = module.name
+def identity(built: Built, loaded: Loaded) -> Finding | None:
+    """Compare a module with what the kernel has loaded by its name."""
+    name = built.name
     if loaded.state != "Live":
-        how = "not in /proc/modules" if not loaded.state else f"{loaded.state}, not Live"
         if loaded.built_in:
             return Finding(word="in-tree", reason=f"{name} is part of the kernel image")
+        how = f"{loaded.state}, not Live" if loaded.state else "not in /proc/modules"
         return Finding(word="not-loaded", reason=f"{name} is {how}")
-    pairs = (("srcversion", module.srcversion, loaded.srcversion), ("build id", module.build_id, loaded.build_id))
-    known = [(what, built, there) for what, built, there in pairs if built]
-    differs = next((one for one in known if one[1] != one[2]), None)
-    ours_in_tree = b"\0intree=Y" in module.content or module.content.startswith(b"intree=Y")
-    if differs or not known:
-        in_tree = _OUT_OF_TREE not in loaded.taint and not ours_in_tree
-        if in_tree:
-            return Finding(
-                word="in-tree", reason=f"{name} is the kernel's own: it does not count as out of tree",
-                details=tuple(f"{what}: loaded {there or 'none'}, built {built}" for what, built, there in known),
-            )  # fmt: skip
+    marks = (
+        ("srcversion", built.srcversion, loaded.srcversion, built.srcversion == loaded.srcversion),
+        ("build id", built.build_id, loaded.build_id, built.build_id_sum == build_id_sum(loaded.build_id)),
+    )
+    has = (bool(built.srcversion), bool(built.build_id_sum))
+    known = [mark for mark, there in zip(marks, has, strict=True) if there]
+    details = tuple(f"{what}: loaded {there or 'none'}, built {mine or 'another'}" for what, mine, there, _ in known)
+    differs = next((mark for mark in known if not mark[3]), None)
+    if (differs or not known) and _OUT_OF_TREE not in loaded.taint and not built.in_tree:
+        reason = f"{name} is the kernel's own: it does not count as out of tree"
+        return Finding(word="in-tree", reason=reason, details=details)
     if differs:
-        what, built, there = differs
-        return Finding(
-            word="wrong-build", reason=f"{name} has {what} {there or 'none'}, built was {built}",
-            details=tuple(f"{what}: loaded {there or 'none'}, built {built}" for what, built, there in known),
-        )  # fmt: skip
+        what, mine, there, _ = differs
+        reason = f"{name} has {what} {there or 'none'}, built was {mine or 'another'}"
+        return Finding(word="wrong-build", reason=reason, details=details)
     return None
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dtkpipe.values.health import NodeVerdict
 
 if TYPE_CHECKING:
-    from dtkpipe.proof.module import KernelModule
     from dtkpipe.steps.smoke_test.facts import Facts, Loaded
-    from dtkpipe.steps.smoke_test.judge import Finding
+    from dtkpipe.steps.smoke_test.judge import Built, Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class NodeReport:
         }
 
 
-def report(node: str, finding: Finding, modules: Sequence[KernelModule], facts: Facts) -> NodeReport:
+def report(node: str, finding: Finding, modules: Sequence[Built], facts: Facts) -> NodeReport:
     """Make the report of a node that has been looked at."""
     plain = finding.plain()
     return NodeReport(
@@ -42,7 +41,7 @@ def report(node: str, finding: Finding, modules: Sequence[KernelModule], facts: 
     )
 
 
-def _loaded(module: KernelModule, loaded: Loaded) -> dict[str, str]:
+def _loaded(module: Built, loaded: Loaded) -> dict[str, str]:
     taken = "not taken by the kernel" if "E" in loaded.taint else "taken by the kernel"
     return {
         "state": loaded.state or "not loaded",
@@ -53,7 +52,7 @@ def _loaded(module: KernelModule, loaded: Loaded) -> dict[str, str]:
     }
 
 
-def _signer(module: KernelModule) -> str:
+def _signer(module: Built) -> str:
     from dtkpipe.tools.openssl import signer_of
 
     return signer_of(module.signature) or "somebody"
