@@ -34,7 +34,9 @@ class Key:
 
 
 KEYS = (
-    Key(name="engine", doc="Engine that runs pipelines", default="local"),
+    Key(name="engine", doc="Engine that runs pipelines: argo, tekton, local (default: the one that is found)"),
+    Key(name="context", doc="Context of the kubeconfig: which cluster runs are on"),
+    Key(name="namespace", doc="Namespace that runs are in"),
     Key(name="release", doc="What to build for: 4.14, debian-12"),
     Key(name="arch", doc="Architecture of the target"),
     Key(name="variant", doc="Kernel flavour: std, rt, 64k, cloud"),

@@ -13,7 +13,7 @@ from dtkpipe.cli.inputs import takes_inputs
 from dtkpipe.cli.output import AnyForm, emit, say
 
 if TYPE_CHECKING:
-    from dtkpipe.app.submit import Prepared
+    from dtkpipe.app.submit.local import Prepared
     from dtkpipe.settings import Setting
     from dtkpipe.values.run import RunCard
 
@@ -59,18 +59,20 @@ def register(app: typer.Typer) -> None:
         The local engine follows the run to its end, and exits with its outcome. The same inputs are the same run:
         what succeeded before is reused.
         """
-        from dtkpipe.app.submit import Request, prepare, try_places
+        from dtkpipe.app.submit.local import prepare, try_places
+        from dtkpipe.app.submit.request import OnThisMachine, Request
         from dtkpipe.settings import load
 
         settings = load(os.environ, Path.cwd())
-        _require_local(engine or str(settings["engine"].value))
+        _require_local(engine or str(settings["engine"].value) or "local")
         talk = (lambda _line: None) if quiet else say
-        request = Request(
-            pipeline=pipeline, inputs=inputs, sign_key=_file(sign_key, settings["sign-key"]),
+        here = OnThisMachine(
+            sign_key=_file(sign_key, settings["sign-key"]),
             sign_passphrase_file=_file(sign_passphrase_file, settings["sign-passphrase-file"]),
             auth_file=_file(auth_file, settings["auth-file"]), secrets=_pairs(secret),
-            load_on_this_host=load_on_this_host, from_step=from_step, force=force, keep=keep,
+            load_on_this_host=load_on_this_host, from_step=from_step, keep=keep,
         )  # fmt: skip
+        request = Request(pipeline=pipeline, inputs=inputs, force=force, here=here)
         prepared = prepare(request, Path.cwd(), talk)
         if dry_run:
             return _dry(prepared, output)
@@ -119,7 +121,7 @@ def _dry(prepared: Prepared, output: AnyForm) -> int:
 
 def _follow(prepared: Prepared, *, quiet: bool, verbose: bool) -> RunCard:
     from dtkpipe.app.runs import Runs
-    from dtkpipe.app.submit import run
+    from dtkpipe.app.submit.local import run
     from dtkpipe.cli.progress import shown
     from dtkpipe.resources import state_dir
 

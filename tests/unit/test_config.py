@@ -33,7 +33,7 @@ def test_defaults(tmp_path: Path, project: Path) -> None:
     found = load(environ(tmp_path), project)
     assert list(found) == [key.name for key in KEYS]
     assert {one.origin for one in found.values()} == {"default"}
-    assert (found["engine"].value, found["insecure-registries"].value) == ("local", ())
+    assert (found["engine"].value, found["insecure-registries"].value) == ("", ())
 
 
 def test_the_strongest_wins_and_each_knows_its_origin(tmp_path: Path, project: Path) -> None:

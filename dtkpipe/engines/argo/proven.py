@@ -7,15 +7,14 @@ what was asked. A field that is misspelt, gone from Argo or of the wrong type ne
 
 from __future__ import annotations
 
-from typing import Any
-
-from hera.workflows import models
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from dtkpipe.errors import DtkpipeError
 
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 _MISSING = "nothing"
-_KINDS: dict[str, type[BaseModel]] = {"Workflow": models.Workflow, "WorkflowTemplate": models.WorkflowTemplate}
 
 
 class LostFieldError(DtkpipeError):
@@ -33,19 +32,21 @@ class LostFieldError(DtkpipeError):
 
 def proven_object(asked: dict[str, Any]) -> dict[str, Any]:
     """Return a Workflow or WorkflowTemplate as it was asked for. Raises LostFieldError."""
-    kind = asked["kind"]
-    return _proven(_KINDS[kind], kind, asked)
+    return _proven(asked["kind"], asked["kind"], asked)
 
 
 def proven_template(asked: dict[str, Any]) -> dict[str, Any]:
     """Return one template of a Workflow as it was asked for. Raises LostFieldError."""
-    return _proven(models.Template, f"template `{asked['name']}`", asked)
+    return _proven("Template", f"template `{asked['name']}`", asked)
 
 
-def _proven(model: type[BaseModel], what: str, asked: dict[str, Any]) -> dict[str, Any]:
+def _proven(model: str, what: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Return `asked`, in the order it was written in: Hera sorts, people read from the top."""
+    from hera.workflows import models  # takes most of a second: only who renders a pipeline waits for it
+    from pydantic import ValidationError
+
     try:
-        made = model.model_validate(asked).model_dump(mode="json", by_alias=True, exclude_none=True)
+        made = getattr(models, model).model_validate(asked).model_dump(mode="json", by_alias=True, exclude_none=True)
     except ValidationError as error:
         raise LostFieldError(what, _first(error)) from error
     if made != asked:

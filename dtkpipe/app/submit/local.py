@@ -1,27 +1,38 @@
-"""From what the user asked to a run on this machine: checked up front, and named by its inputs."""
+"""Runs on this machine: what is checked before, where images go, and the run itself."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtkpipe import __version__
 from dtkpipe.app.leftovers import sweep
-from dtkpipe.app.params import Inputs, complete, known
+from dtkpipe.app.params import complete
 from dtkpipe.app.pipelines import load
 from dtkpipe.app.registry import loopback_registry
 from dtkpipe.app.runs import Runs
+from dtkpipe.app.submit.request import (
+    Named,
+    OnThisMachine,
+    Request,
+    Say,
+    has_step,
+    identified,
+    known_params,
+    label,
+    run_name,
+    step_of,
+)
 from dtkpipe.engines.local.engine import Order, Watcher, execute
 from dtkpipe.errors import InvalidError, NotFoundError, UnreachableError, UsageError
-from dtkpipe.model.pipeline import Pipeline, Task
+from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.resources import cache_dir
 from dtkpipe.values.run import RunCard
+from dtkpipe.values.source import Source
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
@@ -29,26 +40,6 @@ if TYPE_CHECKING:
 
 CLUSTER_ONLY = ("deploy", "smoke-test")
 """Steps that change a kernel that is in use: on this machine only when asked for by name."""
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asked for."""
-
-    pipeline: str = ""
-    inputs: Inputs = field(default_factory=Inputs)
-    """Values for the pipeline's parameters."""
-    sign_key: Path | None = None
-    sign_passphrase_file: Path | None = None
-    auth_file: Path | None = None
-    secrets: Mapping[str, Path] = field(default_factory=dict)
-    """Secret -> folder with its files."""
-    load_on_this_host: bool = False
-    from_step: str = ""
-    force: bool = False
-    keep: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +60,25 @@ def prepare(request: Request, here: Path, say: Say) -> Prepared:
     Raises DtkpipeError: unknown pipeline, parameter or release, a source that is not there, a key that is not the
     certificate's.
     """
-    pipeline = load(request.pipeline or ("kmod" if request.load_on_this_host else "prebuild"))
+    own = request.here
+    pipeline = load(request.pipeline or ("kmod" if own.load_on_this_host else "prebuild"))
     _refuse_what_is_not_for_here(pipeline, request)
-    target = {"target": "host"} if request.load_on_this_host else {}
-    params = known(pipeline, {**request.inputs.of(pipeline), **target})
+    target = {"target": "host"} if own.load_on_this_host else {}
+    params = known_params(pipeline, {**request.inputs.of(pipeline), **target})
     # Nothing is started or fetched when something is missing; what goes to loopback is known later.
     complete(pipeline, {**params, **dict.fromkeys(_unplaced(pipeline, pipeline.name, params), "localhost/later")})
-    if _has_step(pipeline, "resolve"):
-        _check_target(pipeline, params)
-    module, commit = pipeline.name, ""
+    named = Named(module=pipeline.name, commit="", params=params)
     if repo := params.get("repo"):
-        module, commit, changes = _source(repo, params, here, say)
-        params |= changes
-    secrets = _secrets(request)
-    if any(task.secrets and _step(task) == "sign" for task in pipeline.tasks):
-        _check_signing(params.get("sign-cert", ""), request, say)
-    name = _name(module, pipeline, params, commit)
-    return Prepared(request=request, pipeline=pipeline, params=params, module=module, name=name, secrets=secrets)
+        source = Source.parse(repo, params.get("ref", ""), params.get("path", ""), here=here)
+        named, title = identified(source, params)
+        say(f"repo {title}")
+    secrets = _secrets(own)
+    if any(task.secrets and step_of(task) == "sign" for task in pipeline.tasks):
+        _check_signing(params.get("sign-cert", ""), own, say)
+    name, _ = run_name(named, pipeline.name)
+    return Prepared(
+        request=request, pipeline=pipeline, params=named.params, module=named.module, name=name, secrets=secrets
+    )
 
 
 def try_places(prepared: Prepared, environ: Mapping[str, str]) -> None:
@@ -99,13 +92,13 @@ def try_places(prepared: Prepared, environ: Mapping[str, str]) -> None:
     quick = Patience(connect=5, read=20, attempts=2)
     for name in ("push-to", "staging"):
         if place := prepared.params.get(name):
-            registry = _registry(prepared.params, environ, prepared.request.auth_file, quick)
+            registry = _registry(prepared.params, environ, prepared.request.here.auth_file, quick)
             registry.try_push(ImageRef.parse(place))
 
 
 def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Watcher, say: Say) -> RunCard:
     """Run it to its end, and return its card. A second run of the same inputs waits for the first, and reuses it."""
-    request, pipeline = prepared.request, prepared.pipeline
+    own, pipeline = prepared.request.here, prepared.pipeline
     cache = cache_dir(environ)
     sweep(cache)
     folder = runs.folder(prepared.name)
@@ -114,7 +107,7 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
     with folder.locked(), contextlib.ExitStack() as stack:
         params = dict(prepared.params)
         _fill_in(pipeline, prepared.module, params, lambda: stack.enter_context(loopback_registry(cache, say)))
-        off = {task.name for task in pipeline.tasks if _step(task) in CLUSTER_ONLY and not request.load_on_this_host}
+        off = {task.name for task in pipeline.tasks if step_of(task) in CLUSTER_ONLY and not own.load_on_this_host}
         if off:
             say(
                 f"this machine's kernel is left alone: {', '.join(sorted(off))} not run (--load-on-this-host runs them)"
@@ -125,13 +118,13 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
             folder=folder,
             cache=cache,
             version=__version__,
-            alive=_alive(params, environ, request.auth_file),
+            alive=_alive(params, environ, own.auth_file),
             secrets=prepared.secrets,
-            from_step=request.from_step,
-            force=request.force,
-            always={task.name for task in pipeline.tasks if _step(task) == "resolve"},
-            skip=off | {task.name for task in pipeline.finally_ if request.keep and _step(task) == "clean"},
-            keep=request.keep,
+            from_step=own.from_step,
+            force=prepared.request.force,
+            always={task.name for task in pipeline.tasks if step_of(task) == "resolve"},
+            skip=off | {task.name for task in pipeline.finally_ if own.keep and step_of(task) == "clean"},
+            keep=own.keep,
         )
         card = with_findings(execute(order, watcher))
         folder.save(card)
@@ -159,56 +152,22 @@ def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
                 f"`{secret.param}` names a Secret of a cluster, and this run is on this machine",
                 hint=f"give its files: --sign-key, --auth-file, or --secret {secret.name}=FOLDER",
             )
-    if request.load_on_this_host and not _has_step(pipeline, "deploy"):
+    if request.here.load_on_this_host and not has_step(pipeline, "deploy"):
         raise UsageError(f"--load-on-this-host: pipeline `{pipeline.name}` has no `deploy`", hint="--pipeline kmod")
 
 
-def _check_target(pipeline: Pipeline, params: Mapping[str, str]) -> None:
-    """Refuse a target that cannot be one. Raises UsageError for none, NotFoundError with the nearest names."""
-    from dtkpipe.toolkits.distribution import distribution_names
-    from dtkpipe.values.arch import Arch
-    from dtkpipe.values.image import ImageRef
-    from dtkpipe.values.kernel import Kernel
-    from dtkpipe.values.release import parse_release
-
-    release, kernel, toolkit, arch = (params.get(name) for name in ("release", "kernel", "toolkit", "arch"))
-    if not (release or kernel or toolkit) and any(param.name == "release" for param in pipeline.params):
-        raise UsageError(
-            "nothing says what to build for", "expected --release, --kernel or --toolkit", hint="--release debian-12"
-        )
-    if release:
-        parse_release(release, distribution_names())
-    if kernel:
-        Kernel.parse(kernel)
-    if toolkit:
-        ImageRef.parse(toolkit)
-    if arch:
-        Arch.parse(arch)
-
-
-def _source(repo: str, params: Mapping[str, str], here: Path, say: Say) -> tuple[str, str, dict[str, str]]:
-    from dtkpipe.source.fetch import identify
-    from dtkpipe.values.source import GIT, Source
-
-    source = Source.parse(repo, params.get("ref", ""), params.get("path", ""), here=here)
-    commit, title = identify(source)
-    say(f"repo {title}")
-    # The branch may move on before `build` fetches it: what was resolved here is what is built.
-    return source.name, commit, {"repo": source.repo, **({"ref": commit} if source.kind == GIT else {})}
-
-
-def _secrets(request: Request) -> dict[str, dict[str, Path]]:
+def _secrets(own: OnThisMachine) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
-    for name, folder in request.secrets.items():
+    for name, folder in own.secrets.items():
         if not folder.is_dir():
             raise NotFoundError(f"secret `{name}`: there is no folder {folder}")
         found[name] = {file.name: file.absolute() for file in sorted(folder.iterdir()) if file.is_file()}
-    own = {
-        ("signing-key", "key"): request.sign_key,
-        ("signing-key", "passphrase"): request.sign_passphrase_file,
-        ("registry-auth", "config.json"): request.auth_file,
+    files = {
+        ("signing-key", "key"): own.sign_key,
+        ("signing-key", "passphrase"): own.sign_passphrase_file,
+        ("registry-auth", "config.json"): own.auth_file,
     }
-    for (name, key), file in own.items():
+    for (name, key), file in files.items():
         if file is None:
             continue
         if not file.is_file():
@@ -217,23 +176,23 @@ def _secrets(request: Request) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _check_signing(certificate: str, request: Request, say: Say) -> None:
+def _check_signing(certificate: str, own: OnThisMachine, say: Say) -> None:
     """Say whether modules get signed, and refuse a key that is not the certificate's before any work is done."""
-    if bool(certificate) != bool(request.sign_key):
+    if bool(certificate) != bool(own.sign_key):
         given, missing = ("--sign-cert", "--sign-key") if certificate else ("--sign-key", "--sign-cert")
         raise UsageError(f"{given} is given without {missing}", "signing takes both", hint=f"add {missing} FILE")
-    if not request.sign_key:
+    if not own.sign_key:
         say("unsigned: modules are not signed (--sign-key and --sign-cert sign them)")
         return
     from dtkpipe.tools.x509 import Certificate, PrivateKey
 
     signer = Certificate.from_base64(certificate)
-    passphrase = request.sign_passphrase_file.read_bytes().splitlines() if request.sign_passphrase_file else []
-    key = PrivateKey.parse(request.sign_key.read_bytes(), passphrase[0] if passphrase else b"")
+    passphrase = own.sign_passphrase_file.read_bytes().splitlines() if own.sign_passphrase_file else []
+    key = PrivateKey.parse(own.sign_key.read_bytes(), passphrase[0] if passphrase else b"")
     if not key.matches(signer):
         raise InvalidError(
             "the signing key and the certificate do not belong together",
-            f"key: {request.sign_key}", f"certificate: {signer.signer}",
+            f"key: {own.sign_key}", f"certificate: {signer.signer}",
             hint="openssl pkey -in KEY -pubout; openssl x509 -in CERT -noout -pubkey",
         )  # fmt: skip
     for warning in signer.warnings():
@@ -243,7 +202,7 @@ def _check_signing(certificate: str, request: Request, say: Say) -> None:
 
 def _unplaced(pipeline: Pipeline, module: str, params: Mapping[str, str]) -> dict[str, str]:
     """Return the repositories that the user did not name, and what they are called in the registry on loopback."""
-    places = {"push-to": _label(module, 60), "staging": "staging", "toolkit-repo": "toolkits"}
+    places = {"push-to": label(module, 60), "staging": "staging", "toolkit-repo": "toolkits"}
     names = {param.name for param in pipeline.params}
     return {name: place for name, place in places.items() if name in names and not params.get(name)}
 
@@ -283,27 +242,3 @@ def _alive(params: Mapping[str, str], environ: Mapping[str, str], auth_file: Pat
             return False  # the task that needs it says so better
 
     return alive
-
-
-def _step(task: Task) -> str:
-    """Return the step that a task runs; an empty string for a task of the user's own."""
-    program, *words = task.program.argv
-    if program == "dtkpipe" and words[:1] == ["step"] and isinstance(words[1], str):
-        return words[1]
-    return ""
-
-
-def _has_step(pipeline: Pipeline, step: str) -> bool:
-    return any(_step(task) == step for task in pipeline.tasks)
-
-
-def _name(module: str, pipeline: Pipeline, params: Mapping[str, str], commit: str) -> str:
-    """Name the run by its inputs: the same inputs are the same run."""
-    text = json.dumps([pipeline.name, sorted(params.items()), commit, __version__])
-    target = params.get("kernel") or params.get("release") or ""
-    words = (_label(module, 24), _label(target, 24), _label(params.get("variant", ""), 8))
-    return "-".join([*filter(None, words), hashlib.sha256(text.encode()).hexdigest()[:8]])
-
-
-def _label(text: str, length: int) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:length].strip("-")
