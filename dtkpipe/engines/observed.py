@@ -37,7 +37,7 @@ class Observed:
     started: float
     finished: float
     state: str
-    message: str
+    message: Trouble
     out_of_time: bool
     steps: tuple[StepRecord, ...]
 
@@ -88,10 +88,10 @@ def step_of(
 def finished_card(seen: Observed) -> RunCard:
     """Return the card of a run: its cause is that of its first failed task, else what the engine says."""
     steps = _out_of_time(seen) if seen.out_of_time else seen.steps
-    failed = next((step for step in steps if step.state == FAILED), None)
-    cause = f"{failed.name}: {failed.cause}" if failed and failed.cause else seen.message
-    if seen.state == CANCELLED:
-        cause = seen.message
+    failed = next((step for step in steps if step.state == FAILED and step.cause), None)
+    why = seen.message
+    if failed and seen.state == FAILED:
+        why = Trouble(f"{failed.name}: {failed.cause}", failed.hint)
     if seen.state not in (PENDING, RUNNING):
         steps = tuple(_over(step) for step in steps)
     return RunCard(
@@ -100,7 +100,8 @@ def finished_card(seen: Observed) -> RunCard:
         pipeline=seen.labels.get(_PART_OF, "") or seen.pipeline,
         namespace=seen.namespace,
         state=seen.state,
-        cause=cause if seen.state in (PENDING, FAILED, CANCELLED) else "",
+        cause=why.cause if seen.state in (PENDING, FAILED, CANCELLED) else "",
+        hint=why.hint if seen.state in (PENDING, FAILED) else "",
         created=seen.created,
         started=seen.started,
         finished=seen.finished if seen.state not in (PENDING, RUNNING) else 0,
@@ -124,5 +125,5 @@ def _out_of_time(seen: Observed) -> tuple[StepRecord, ...]:
     )
     if hit is None:
         return seen.steps
-    late = replace(hit, state=FAILED, exit_code=OUT_OF_TIME, cause=seen.message or "the run's time was up")
+    late = replace(hit, state=FAILED, exit_code=OUT_OF_TIME, cause=Late.RUN.value)
     return tuple(late if step is hit else step for step in seen.steps)

@@ -30,6 +30,16 @@ NONE = Trouble()
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _MAKES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun", "StartError")
 _IMAGE = re.compile(r'image \\?"([^"\\\s]+)')
+_MISSING = re.compile(
+    r'(serviceaccounts?|workflowtemplates\.argoproj\.io|pipelines\.tekton\.dev|tasks\.tekton\.dev) "([^"]+)" not found'
+)
+_KINDS = {
+    "serviceaccount": "service account",
+    "serviceaccounts": "service account",
+    "workflowtemplates.argoproj.io": "WorkflowTemplate",
+    "pipelines.tekton.dev": "Pipeline",
+    "tasks.tekton.dev": "Task",
+}
 _HINTS = {
     "pull": "look at the image's name, and at the pull secrets of the task's service account",
     "secret": "kubectl create secret: see `dtkpipe help secrets`",
@@ -37,6 +47,7 @@ _HINTS = {
     "quota": "ask for a larger quota, or wait until other runs have ended",
     "node": "kubectl get nodes; dtkpipe doctor --for cluster",
     "gone": "dtkpipe retry RUN",
+    "install": "dtkpipe install --engine ENGINE, into the namespace of the run",
 }
 
 
@@ -120,6 +131,8 @@ def said(reason: str, message: str = "", image: str = "") -> Trouble:
         return _memory("")
     if reason == "FailedMount" and "not found" in text:
         return Trouble(f"its pod cannot start: {_last(text)}", _HINTS["secret"])
+    if missing := _MISSING.search(text):
+        return Trouble(f"the namespace has no {_KINDS[missing[1]]} `{missing[2]}`", _HINTS["install"])
     if "exceeded quota" in text:
         return Trouble(f"the namespace's quota is used up: {text}", _HINTS["quota"])
     if reason in ("Unschedulable", "FailedScheduling"):
@@ -129,6 +142,18 @@ def said(reason: str, message: str = "", image: str = "") -> Trouble:
     if reason in ("UnexpectedAdmissionError", "FailedCreatePodSandBox", "FailedAttachVolume", "FailedCreate"):
         return Trouble(f"its pod cannot start: {text or reason}", _HINTS["node"])
     return NONE
+
+
+def ended(code: int, rest: str = "") -> Trouble:
+    """Return what the exit code of a program tells: above 128, the signal that ended it (POSIX shells' convention)."""
+    import signal
+
+    text = one_line(rest)
+    if code - 128 in {one.value for one in signal.Signals}:
+        what = f"was killed ({signal.Signals(code - 128).name})"
+    else:
+        what = f"ended with exit code {code}"
+    return Trouble(f"{what}: {text}" if text else what)
 
 
 def one_line(text: str, limit: int = 400) -> str:

@@ -131,6 +131,9 @@ class RunCard:
     """Of the run and its pods; none for engine local."""
     state: str = PENDING
     cause: str = ""
+    """Why it failed or was cancelled: in most cases the task that failed first, and its cause."""
+    hint: str = ""
+    """What to do about it."""
     created: float = 0
     started: float = 0
     """When its engine took it up."""

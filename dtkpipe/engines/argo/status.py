@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dtkpipe.engines.observed import Late, Observed, blame, finished_card, step_of
-from dtkpipe.engines.pods import NONE, Object, PodFacts, Trouble, facts, one_line, said, seconds, warned
+from dtkpipe.engines.pods import NONE, Object, PodFacts, Trouble, ended, facts, one_line, said, seconds, warned
 from dtkpipe.values.run import (
     CANCELLED,
     FAILED,
@@ -43,6 +43,7 @@ _STATES = {
     "Omitted": PENDING,
     "": PENDING,
 }
+_ERRORED = re.compile(r"^task '[^']*' errored: ")
 _POD_NAME_LIMIT = 242
 _REASON = re.compile(r"(?:(\S+): )?(\S+) \(exit code (-?\d+)\)(?:: (.*))?")  # main: Error (exit code 1): message
 _WAITS = re.compile(r"(?:Pod failed before \S+ container starts due to )?(\w+): (.*)")
@@ -105,11 +106,16 @@ class _Run:
                 started=seconds(self.status.get("startedAt")),
                 finished=seconds(self.status.get("finishedAt")),
                 state=CANCELLED if self.cancelled and phase in ("Failed", "Error") else _STATES.get(phase, FAILED),
-                message="somebody cancelled it" if self.cancelled else _plain(str(self.status.get("message") or "")),
+                message=self._message(),
                 out_of_time=_late(str(self.status.get("message") or "")) is not Late.NO,
                 steps=steps,
             )
         )
+
+    def _message(self) -> Trouble:
+        """Return what Argo says of a run that ended badly."""
+        message = str(self.status.get("message") or "")
+        return Trouble("somebody cancelled it") if self.cancelled else said("", message) or Trouble(_plain(message))
 
     def _inputs(self) -> dict[str, str]:
         """Return the parameters: those of the run above the template's defaults."""
@@ -239,11 +245,12 @@ def _why(message: str) -> Trouble:
         container, reason, code, rest = found.groups()
         if reason == "OOMKilled":
             return said(reason)
-        where = "" if container in (None, MAIN) else f"container {container}: "
-        return Trouble(f"{where}ended with exit code {code}" + (f": {one_line(rest)}" if rest else ""))
+        told = ended(int(code), rest or "")
+        return told if container in (None, MAIN) else Trouble(f"container {container}: {told.cause}")
     if (found := _WAITS.match(message)) and (known := said(found[1], found[2])):
         return known
-    return said("", message) or (Trouble(_plain(message)) if message else NONE)
+    plain = _plain(_ERRORED.sub("", message))
+    return said("", message) or (Trouble(plain) if plain else NONE)
 
 
 def _plain(message: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dtkpipe.engines.observed import Late, Observed, blame, finished_card, step_of
-from dtkpipe.engines.pods import NONE, Object, Trouble, one_line, said, seconds, trouble, warned
+from dtkpipe.engines.pods import NONE, Object, Trouble, ended, one_line, said, seconds, trouble, warned
 from dtkpipe.values.run import (
     CANCELLED,
     FAILED,
@@ -32,7 +32,14 @@ _CANCELLED = ("Cancelled", "CancelledRunningFinally", "StoppedRunningFinally", "
 _ASKED = ("Cancelled", "CancelledRunFinally", "StoppedRunFinally")
 """Values of `spec.status` of a run that somebody cancelled."""
 _LATE = ("PipelineRunTimeout", "PipelineRunTimeoutRunningFinally", "TaskRunTimeout")
-_STARTS = ("Started", "Pending", "TaskRunPending", "PipelineRunPending", "ResolvingTaskRef", "ResolvingPipelineRef")
+_RUNS = (
+    "Running",
+    "ToBeRetried",
+    "PipelineRunStopping",
+    "PipelineRunTimeoutRunningFinally",
+    "CancelledRunningFinally",
+    "StoppedRunningFinally",
+)
 _EXITED = re.compile(r'"(?:step-)?([^"]+)" exited with code (\d+)')
 _OF_PODS = {
     "TaskRunImagePullFailed": "ErrImagePull",
@@ -84,9 +91,9 @@ class _Run:
 
     def card(self) -> RunCard:
         meta = self.run.get("metadata") or {}
-        ended = _condition(self.status)
-        reason, message = str(ended.get("reason") or ""), str(ended.get("message") or "")
-        state = _state(ended)
+        condition = _condition(self.status)
+        reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
+        state = _state(condition)
         if state == FAILED and self.spec.get("status") in _ASKED:
             state = CANCELLED  # Tekton says Failed when a finally task failed then, and `report` does
         return finished_card(
@@ -144,9 +151,9 @@ class _Run:
         return StepRecord(name=task, state=SKIPPED if left_out else PENDING)
 
     def _attempt(self, task: str, status: Object, why_stopped: str) -> tuple[Attempt, Trouble]:
-        ended = _condition(status)
-        reason, message = str(ended.get("reason") or ""), str(ended.get("message") or "")
-        state = _state(ended)
+        condition = _condition(status)
+        reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
+        state = _state(condition)
         step: Object = next((one for one in status.get("steps") or () if one.get("name") == task), {})
         over, runs = step.get("terminated") or {}, step.get("running") or {}
         if not over.get(
@@ -199,17 +206,18 @@ def _state(condition: Object) -> str:
         case "False":
             return CANCELLED if reason in _CANCELLED else FAILED
         case "Unknown":
-            waits = reason in _STARTS or str(reason) in _OF_PODS
-            return PENDING if waits else RUNNING
+            return RUNNING if reason in _RUNS else PENDING
         case _:
             return PENDING
 
 
-def _message(state: str, reason: str, message: str) -> str:
+def _message(state: str, reason: str, message: str) -> Trouble:
     """Return what Tekton says of a run that ended badly; that of a task that failed says more, and is used instead."""
     if state == CANCELLED:
-        return "somebody cancelled it"
-    return f"{reason}: {one_line(message)}" if state == FAILED else ""
+        return Trouble("somebody cancelled it")
+    if state != FAILED:
+        return NONE
+    return said("", message) or Trouble(f"{reason}: {one_line(message)}")
 
 
 def _why(reason: str, message: str, state: str) -> Trouble:
@@ -220,7 +228,7 @@ def _why(reason: str, message: str, state: str) -> Trouble:
     if state == PENDING or reason in (*_CANCELLED, *_LATE):
         return _previous(message)
     if found := _EXITED.search(message):
-        return Trouble(f"ended with exit code {found[2]}")
+        return ended(int(found[2]))
     return Trouble(one_line(message) or reason)
 
 
