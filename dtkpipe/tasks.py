@@ -131,6 +131,7 @@ class StepTask:
 # buildah with chroot isolation needs these inside the container and nothing else: no privilege, no host access. All
 # are among those that Pod Security `baseline` lets a container add.
 _BUILDS = Rights(
+    service_account="dtkpipe-build",
     root=True,
     namespaces=True,
     capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"),
@@ -165,10 +166,13 @@ verify = StepTask(
 publish = StepTask(step="publish", retries=2)
 deploy = StepTask(step="deploy", rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1)
 smoke_test = StepTask(step="smoke-test", rights=Rights(service_account="dtkpipe-smoke-test"), timeout=900)
+rollback = StepTask(
+    step="rollback", secrets=(), rights=Rights(service_account="dtkpipe-deploy"), timeout=600, retries=1
+)
 clean = StepTask(step="clean", retries=1)
 report = StepTask(step="report", secrets=())
 
-ALL = (resolve, build, sign, verify, publish, deploy, smoke_test, clean, report)
+ALL = (resolve, build, sign, verify, publish, deploy, smoke_test, rollback, clean, report)
 
 
 def statuses(tasks: Sequence[Task]) -> Joined:

@@ -5,7 +5,7 @@ Copy it to write your own: docs/how-to/write-your-own-pipeline.md.
 """
 
 from dtkpipe.model import Pipeline, RunName
-from dtkpipe.tasks import build, clean, deploy, publish, report, resolve, sign, smoke_test, statuses, verify
+from dtkpipe.tasks import build, clean, deploy, publish, report, resolve, rollback, sign, smoke_test, statuses, verify
 
 run_name = RunName()
 
@@ -22,12 +22,13 @@ published = publish(
     image=signed.by_digest(), verdict=verified.verdict, evidence=verified.evidence, kernel=kernel, release=release,
     toolkit=toolkit, commit=built.commit, signer=signed.signer, run_name=run_name,
 )  # fmt: skip
-deployed = deploy(image=published.by_digest(), kernel=kernel, module=built.module)
+deployed = deploy(image=published.by_digest(), kernel=kernel, module=built.module, run_name=run_name)
 tested = smoke_test(image=published.by_digest(), kernel=kernel, workload=deployed.workload)
 
 before_nodes = (resolved, built, signed, verified, published)
 everything = (*before_nodes, deployed, tested)
 cleaned = clean(run_name=run_name)
+put_back = rollback(run_name=run_name, statuses=statuses((deployed, tested)))
 
 prebuild = Pipeline(
     "prebuild", "Source of a kernel module to a signed, proven, published driver container",
@@ -35,5 +36,5 @@ prebuild = Pipeline(
 )  # fmt: skip
 kmod = Pipeline(
     "kmod", "Source of a kernel module to a signed, proven driver container, rolled out and tested on every node",
-    tasks=everything, finally_=(cleaned, report(run_name=run_name, statuses=statuses(everything))),
+    tasks=everything, finally_=(put_back, cleaned, report(run_name=run_name, statuses=statuses(everything))),
 )  # fmt: skip

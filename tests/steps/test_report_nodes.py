@@ -32,9 +32,7 @@ def room(tmp_path: Path) -> Room:
     return Room(work=tmp_path / "work", cache=tmp_path, environ={}, say=lambda _: None)
 
 
-def test_a_cluster_is_refused_in_plain_words(room: Room) -> None:
-    with pytest.raises(UnsupportedError, match="deploying to a cluster is not in this version"):
-        deploy.run(deploy.Args(image=IMAGE, kernel=OTHER), room)
+def test_a_target_that_is_none_is_refused(room: Room) -> None:
     with pytest.raises(UsageError, match="takes cluster or host"):
         deploy.run(deploy.Args(image=IMAGE, kernel=OTHER, target="moon"), room)
 

@@ -30,9 +30,7 @@ class Args(RegistryArgs):
     run_name: str = arg("Name of the run: what `rollback` knows the DaemonSet by", "")
     canary: str = arg("Label (key=value) of the nodes that get it first; the others follow when all is well there", "")
     max_unavailable: str = arg("How many nodes, or which share, may be without the driver at the same time", "1")
-    tolerations: tuple[str, ...] = arg(
-        "Taints that do not keep it away: key[=value][:Effect], or * for all", ()
-    )
+    tolerations: tuple[str, ...] = arg("Taints that do not keep it away: key[=value][:Effect], or * for all", ())
     priority_class_name: str = arg("PriorityClass of the pods", "system-node-critical")
     pull_secret: str = arg("Secret in the target namespace that nodes pull the image with", "")
     firmware_folder: str = arg("Folder of the node that its kernel shall look for firmware in", "/var/lib/firmware")

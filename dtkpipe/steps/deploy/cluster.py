@@ -16,7 +16,7 @@ from dtkpipe.steps.deploy import daemonset as ds
 from dtkpipe.steps.deploy.driver import read_driver
 from dtkpipe.steps.deploy.nodes import Selection, select
 from dtkpipe.steps.deploy.plan import host_folder, plan
-from dtkpipe.steps.deploy.rollout import Rollout, RolloutFailedError, Workload
+from dtkpipe.steps.deploy.rollout import PUT_BACK_LIMIT, Rollout, RolloutFailedError, Workload
 from dtkpipe.steps.deploy.standing import Standing
 from dtkpipe.values.node import Node, Toleration, parse_label
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from dtkpipe.clients.cluster import Cluster
     from dtkpipe.steps.deploy import Args
 
-PUT_BACK_LIMIT = 180.0
-"""Seconds that the nodes have to get their old driver back."""
 _SHARE = re.compile(r"[1-9]\d{0,3}|(?:[1-9]\d?|100)%")
 
 

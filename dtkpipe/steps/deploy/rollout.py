@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dtkpipe.clients.cluster import Cluster
 
 Object = dict[str, Any]
+PUT_BACK_LIMIT = 180.0
+"""Seconds that nodes have to get back what they had before."""
 _SLICE = 10.0
 """Seconds after which nodes are looked at again; changes of pods are seen as they come."""
 
@@ -79,9 +81,7 @@ class Rollout:
         """Return the DaemonSets of all drivers in the namespace."""
         from dtkpipe.clients.cluster import DAEMON_SETS
 
-        labels = ",".join(
-            f"{key}={value}" for key, value in {**ds.MANAGED, "app.kubernetes.io/component": "driver"}.items()
-        )
+        labels = ",".join(f"{key}={value}" for key, value in ds.OURS.items())
         return [Workload(one) for one in self.cluster.list(DAEMON_SETS, self.namespace, labels=labels)]
 
     def apply(self, wanted: ds.Deployment, *, strategy: str = "RollingUpdate") -> Workload:
