@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "describe": _Entry(_RUN, "Show how a run went", "runs"),
     "logs": _Entry(_RUN, "Print the logs of a run", "logs"),
     "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
+    "matrix": _Entry(_RUN, "Build many modules for many kernels, and keep them fresh", "matrix"),
     "step": _Entry(_RUN, "Run one step of a pipeline", "step"),
     "registry": _Entry(_RUN, "Serve the images that local runs made", "registry"),
     "compile": _Entry(_DEFINE, "Print a pipeline as the YAML of an engine", "compile"),

@@ -32,6 +32,7 @@ Run:
   describe  Show how a run went
   logs      Print the logs of a run
   delete    Delete runs and their logs
+  matrix    Build many modules for many kernels, and keep them fresh
   step      Run one step of a pipeline
   registry  Serve the images that local runs made
 
