@@ -18,7 +18,9 @@ class _Entry(NamedTuple):
     module: str
 
 
-_RUN, _DEFINE, _RELEASES, _PROJECT = "Run", "Define (offline)", "Releases and kernels", "Project"
+_RUN, _NODES, _DEFINE, _RELEASES, _PROJECT = (
+    "Run", "Drivers on nodes", "Define (offline)", "Releases and kernels", "Project"
+)  # fmt: skip
 COMMANDS: Mapping[str, _Entry] = {
     "submit": _Entry(_RUN, "Build, sign, prove and publish a kernel module", "submit"),
     "list": _Entry(_RUN, "List runs", "runs"),
@@ -26,8 +28,13 @@ COMMANDS: Mapping[str, _Entry] = {
     "logs": _Entry(_RUN, "Print the logs of a run", "logs"),
     "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
     "matrix": _Entry(_RUN, "Build many modules for many kernels, and keep them fresh", "matrix"),
+    "label-nodes": _Entry(_RUN, "Label nodes with the kernel they run, so that drivers find them", "nodes"),
     "step": _Entry(_RUN, "Run one step of a pipeline", "step"),
     "registry": _Entry(_RUN, "Serve the images that local runs made", "registry"),
+    "deploy": _Entry(_NODES, "Roll a driver image out to the nodes that run its kernel", "drivers"),
+    "status": _Entry(_NODES, "Show the drivers on nodes, and whether what is loaded is right", "drivers"),
+    "smoke-test": _Entry(_NODES, "Prove on every node that the loaded modules are the image's", "drivers"),
+    "rollback": _Entry(_NODES, "Put the image before back on every node", "drivers"),
     "compile": _Entry(_DEFINE, "Print a pipeline as the YAML of an engine", "compile"),
     "lint": _Entry(_DEFINE, "Find what is known to go wrong", "lint"),
     "graph": _Entry(_DEFINE, "Draw a pipeline", "graph"),
@@ -90,7 +97,7 @@ class _Commands(TyperGroup):
         )
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
-        for section in (_RUN, _DEFINE, _RELEASES, _PROJECT):
+        for section in (_RUN, _NODES, _DEFINE, _RELEASES, _PROJECT):
             with formatter.section(section):
                 formatter.write_dl([(name, one.summary) for name, one in COMMANDS.items() if one.section == section])
 

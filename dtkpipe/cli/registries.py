@@ -11,6 +11,7 @@ import typer
 from dtkpipe.errors import UsageError
 
 if TYPE_CHECKING:
+    from dtkpipe.steps.contract import RegistryArgs
     from dtkpipe.values.access import RegistryAccess
 
 _PANEL = "Registries"
@@ -49,20 +50,33 @@ def access(insecure: list[str], ca: Path | None, mirrors: Path | None) -> Regist
 
     Raises UsageError for a file that cannot be read, InvalidError for its content.
     """
+    return args(insecure, ca, mirrors).access(environ())
+
+
+def args(insecure: list[str], ca: Path | None, mirrors: Path | None) -> RegistryArgs:
+    """Return the same as the inputs of a step. Raises UsageError for a file that cannot be read."""
     from dtkpipe.settings import load
-    from dtkpipe.values.access import access_from
+    from dtkpipe.steps.contract import RegistryArgs
 
     settings = load(os.environ, Path.cwd())
-    environ = dict(os.environ)
-    if auth := str(settings["auth-file"].value):
-        environ["REGISTRY_AUTH_FILE"] = auth
 
     def text(name: str, given: Path | None) -> str:
         path = given or (Path(str(settings[name].value)) if settings[name].value else None)
         return _text(f"--{name}", path) if path else ""
 
     hosts = insecure or settings["insecure-registries"].value
-    return access_from(tuple(hosts), text("registry-ca", ca), environ, text("registry-mirrors", mirrors))
+    return RegistryArgs(
+        insecure_registries=tuple(hosts), registry_ca=text("registry-ca", ca),
+        registry_mirrors=text("registry-mirrors", mirrors),
+    )  # fmt: skip
+
+
+def environ() -> dict[str, str]:
+    """Return the environment, with the file of credentials that the settings name."""
+    from dtkpipe.settings import load
+
+    auth = str(load(os.environ, Path.cwd())["auth-file"].value)
+    return {**os.environ, **({"REGISTRY_AUTH_FILE": auth} if auth else {})}
 
 
 def _text(flag: str, path: Path) -> str:

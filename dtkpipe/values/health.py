@@ -96,6 +96,8 @@ WORDS: Mapping[str, Word] = {
 """In the order in which nodes are listed: what fails comes first."""
 
 HEALTHY = "healthy"
+NOT_CONCERNED = ("kept-away", "not-selected", "other-kernel")
+"""Words for nodes that the driver is not for."""
 
 
 @dataclass(frozen=True, kw_only=True)

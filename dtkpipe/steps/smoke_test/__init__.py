@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import InvalidError, NothingSelectedError
 from dtkpipe.steps.contract import RegistryArgs, Room, StepRefusedError, arg, result
-from dtkpipe.values.health import FAILS, HEALTHY, REPORTED, WORDS, NodeVerdict, ordered, pack
+from dtkpipe.values.health import FAILS, HEALTHY, NOT_CONCERNED, REPORTED, WORDS, NodeVerdict, ordered, pack
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from dtkpipe.tools.host import HostKernel
 
 HOST = "host"
-_NOT_CONCERNED = ("other-kernel", "not-selected", "kept-away")
-"""Words for nodes that the workload is not for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,34 +46,33 @@ def run(args: Args, room: Room) -> Results:
     Raises StepRefusedError when a node is not healthy, NothingSelectedError when no node is meant, NotFoundError for a
     workload that is not there, UnsupportedError for this machine with another kernel or one that loads no modules.
     """
-    from dtkpipe.steps.deploy.driver import read_driver
-
     if args.workload == HOST:
+        from dtkpipe.steps.deploy.driver import read_driver
         from dtkpipe.tools.host import HostKernel
 
         host = HostKernel()
         host.require(args.kernel)
         return conclude([_on_host(read_driver(args, args.image, args.kernel, room), host)], args, room)
-    name = args.workload.removeprefix("daemonset/")
-    if not name or "/" in name:
-        raise InvalidError(f"`{args.workload[:80]}` is no workload", "expected daemonset/<name>, or host")
     from dtkpipe.clients.cluster import Cluster
 
-    driver = read_driver(args, args.image, args.kernel, room)
-    return conclude(test_nodes(Cluster(), name, driver, args, room), args, room)
+    return run_on(Cluster(), args, room)
 
 
-def test_nodes(cluster: Cluster, name: str, driver: Driver, args: Args, room: Room) -> list[NodeReport]:
-    """Test the nodes that a driver is for, and tell each verdict as it comes.
+def run_on(cluster: Cluster, args: Args, room: Room) -> Results:
+    """Test the nodes of a cluster that a driver is for, and tell each verdict as it comes.
 
-    Raises NotFoundError, InvalidError for a DaemonSet that has another image than the one to test.
+    Raises what run() raises, and InvalidError for a DaemonSet that has another image than the one to test.
     """
     from dtkpipe.clients.cluster import DAEMON_SETS
     from dtkpipe.steps.deploy.daemonset import IMAGE
+    from dtkpipe.steps.deploy.driver import read_driver
     from dtkpipe.steps.deploy.rollout import Workload
     from dtkpipe.steps.smoke_test.cluster import Inquiry
     from dtkpipe.steps.smoke_test.judge import Built
 
+    name = args.workload.removeprefix("daemonset/")
+    if not name or "/" in name:
+        raise InvalidError(f"`{args.workload[:80]}` is no workload", "expected daemonset/<name>, or host")
     workload = Workload(cluster.read(DAEMON_SETS, name, args.target_namespace))
     has = workload.annotation(IMAGE)
     if args.image.digest not in has:
@@ -83,12 +80,13 @@ def test_nodes(cluster: Cluster, name: str, driver: Driver, args: Args, room: Ro
             f"daemonset/{name} has another image than the one to test", f"it has {has or 'none of ours'}",
             f"to test: {args.image}", hint="dtkpipe status",
         )  # fmt: skip
+    driver = read_driver(args, args.image, args.kernel, room)
     modules = [Built.from_module(module) for module in driver.modules.values()]
     inquiry = Inquiry(
         cluster=cluster, namespace=args.target_namespace, workload=workload, modules=modules,
         spec=driver.spec, checks=driver.spec.checks if driver.spec else (),
     )  # fmt: skip
-    return inquiry.reports(lambda report: tell(report, room), wait=args.ready_within)
+    return conclude(inquiry.reports(lambda report: tell(report, room), wait=args.ready_within), args, room)
 
 
 def tell(report: NodeReport, room: Room) -> None:
@@ -113,7 +111,7 @@ def conclude(reports: Sequence[NodeReport], args: Args, room: Room) -> Results:
         }
     )
     results = Results(nodes=pack(verdicts))
-    meant = [one for one in verdicts if one.word not in _NOT_CONCERNED]
+    meant = [one for one in verdicts if one.word not in NOT_CONCERNED]
     if not meant:
         raise NothingSelectedError(
             f"no node is there to test: none with kernel {args.kernel} is selected by {args.workload}",
