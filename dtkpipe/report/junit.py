@@ -1,4 +1,4 @@
-"""Run cards as JUnit XML, which every CI system reads: one suite per run, one test case per task.
+"""Run cards as JUnit XML, which every CI system reads: one suite per run, one test case per task and per node.
 
 Format: the schema of the Jenkins xUnit plugin (junit-10.xsd), of which this is the part that all readers know.
 """
@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from dtkpipe.report.card import facts
-from dtkpipe.values.run import FAILED, SUCCEEDED, RunCard, StepRecord
+from dtkpipe.values.health import FAILS, REPORTED, WELL, effect
+from dtkpipe.values.run import FAILED, SKIPPED, SUCCEEDED, RunCard, StepRecord
+
+_OF_NODES = {FAILS: FAILED, REPORTED: SKIPPED, WELL: SUCCEEDED}
 
 # Characters that XML 1.0 (section 2.2) has no way to carry.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
 def junit(cards: Sequence[RunCard]) -> str:
-    """Write one document. A task that was not reached, or left out, is a skipped case."""
+    """Write one document. Tasks that were not reached or left out, and nodes not tested, are skipped cases."""
     root = ElementTree.Element("testsuites")
     for card in cards:
-        ended = [step.state for step in card.steps]
+        ended = [*(step.state for step in card.steps), *(_OF_NODES[effect(*one)] for one in card.nodes.items())]
         suite = ElementTree.SubElement(
             root, "testsuite",
             name=_clean(card.name), tests=str(len(ended)), failures=str(ended.count(FAILED)), errors="0",
@@ -32,6 +35,8 @@ def junit(cards: Sequence[RunCard]) -> str:
             ElementTree.SubElement(properties, "property", name=_clean(name), value=_clean(value))
         for step in card.steps:
             _case(suite, card, step)
+        for node, verdict in card.nodes.items():
+            _node(suite, card, node, verdict)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -46,6 +51,14 @@ def _case(suite: ElementTree.Element, card: RunCard, step: StepRecord) -> None:
         failure.text = _clean(f"exit code {step.exit_code}\nlog: {step.log}")
     elif step.state != SUCCEEDED:
         ElementTree.SubElement(case, "skipped", message=_clean(step.state))
+
+
+def _node(suite: ElementTree.Element, card: RunCard, node: str, verdict: str) -> None:
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=_clean(f"{card.pipeline}.{card.name}.nodes"), name=_clean(node), time="0.000"
+    )
+    if (state := _OF_NODES[effect(node, verdict)]) != SUCCEEDED:
+        ElementTree.SubElement(case, "failure" if state == FAILED else "skipped", message=_clean(verdict))
 
 
 def _clean(text: str) -> str:

@@ -119,13 +119,26 @@ def test_junit_counts_what_happened() -> None:
     suites = root.findall("testsuite")
     assert [suite.attrib["name"] for suite in suites] == ["hello-x7k2p", "hello-b2b2b"]
     assert [(suite.attrib["tests"], suite.attrib["failures"], suite.attrib["skipped"]) for suite in suites] == [
-        ("3", "0", "0"),
+        ("4", "0", "0"),
         ("3", "1", "1"),
     ]
     failure = suites[1].find("testcase/failure")
     assert failure is not None
     assert failure.attrib["message"] == "refused: vermagic-mismatch"
     assert failure.text == "exit code 10\nlog: run/verify.log"
+
+
+def test_junit_has_a_case_for_each_node() -> None:
+    nodes = {
+        "a": "wrong-build: hello has srcversion A, built was B", "b": "node-not-ready: down", "c": "healthy",
+        "12 more": "10 healthy, 2 not-loaded",
+    }  # fmt: skip
+    (suite,) = ElementTree.fromstring(junit([replace(PROVEN, nodes=nodes)])).findall("testsuite")
+    assert (suite.attrib["tests"], suite.attrib["failures"], suite.attrib["skipped"]) == ("7", "2", "1")
+    cases = {case.attrib["name"]: case for case in suite.findall("testcase") if ".nodes" in case.attrib["classname"]}
+    assert list(cases) == list(nodes)
+    assert [[child.tag for child in case] for case in cases.values()] == [["failure"], ["skipped"], [], ["failure"]]
+    assert cases["a"][0].attrib["message"] == nodes["a"]
 
 
 @given(hostile=st.text())

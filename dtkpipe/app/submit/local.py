@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dtkpipe import __version__
 from dtkpipe.app.leftovers import sweep
@@ -31,6 +31,7 @@ from dtkpipe.engines.local.engine import Order, Watcher, execute
 from dtkpipe.errors import InvalidError, NotFoundError, UnreachableError, UsageError
 from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.resources import cache_dir
+from dtkpipe.values.health import unpack
 from dtkpipe.values.run import RunCard
 from dtkpipe.values.source import Source
 
@@ -136,13 +137,8 @@ def with_findings(card: RunCard) -> RunCard:
     from dtkpipe.proof.verdict import unpack_evidence
 
     evidence = card.result("verify", "EVIDENCE")
-    nodes: Mapping[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        nodes = json.loads(card.result("smoke-test", "NODES") or "{}")
-    return replace(
-        card, verdict=unpack_evidence(evidence) if evidence else None,
-        nodes={str(node): str(verdict) for node, verdict in nodes.items()},
-    )  # fmt: skip
+    verdict = unpack_evidence(evidence) if evidence else None
+    return replace(card, verdict=verdict, nodes=unpack(card.result("smoke-test", "NODES")))
 
 
 def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
