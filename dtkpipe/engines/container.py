@@ -127,7 +127,9 @@ def security_context(task: Task, program: Program) -> dict[str, Any]:
     allowed: dict[str, Any] = {"runAsNonRoot": not rights.root, "privileged": False, "allowPrivilegeEscalation": False}
     if rights.root:
         allowed["runAsUser"] = 0
-    allowed |= {"readOnlyRootFilesystem": program.image == RUNNER, "capabilities": capabilities}
+    # Image builders keep locks in /run, and kaniko unpacks images into its own root.
+    unchanged = program.image == RUNNER and not rights.root
+    allowed |= {"readOnlyRootFilesystem": unchanged, "capabilities": capabilities}
     return allowed if rights.namespaces else {**allowed, "seccompProfile": {"type": "RuntimeDefault"}}
 
 

@@ -1,7 +1,8 @@
 """buildah: builds images and runs programs in them, as root or not, with chroot isolation.
 
 Chroot isolation needs no container runtime and no privilege beyond a user namespace, so the same calls work on a
-laptop and in an unprivileged pod. Without the right to mount, buildah makes a user namespace of its own.
+laptop and in an unprivileged pod. Without the right to mount, root works in a user namespace where it has it; buildah
+makes one for other users itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import re
 import resource
 import tempfile
@@ -126,8 +128,10 @@ class Buildah:
             for mount in mounts:
                 command.append(f"--volume={mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
             command += [f"--workingdir={workdir}"] if workdir else []
-            before = [*rooted.prefix(), *_network(network), *self._global(self.driver)]
-            started = process.start([*before, *command, container, "--", *argv], stderr=process.STDOUT)
+            before = [*rooted.prefix(), *_namespaces(network), *self._global(self.driver)]
+            started = process.start(
+                [*before, *command, container, "--", *argv], env=self._environment(), stderr=process.STDOUT
+            )
             with started:
                 _pass_on(started.stdout, log)
             return started.returncode
@@ -145,8 +149,15 @@ class Buildah:
             if (self.storage / known).is_dir():
                 return known
         self.storage.mkdir(parents=True, exist_ok=True)
-        probe = process.run([*rooted.prefix(), *self._global("overlay"), "info"], ok=None)
+        command = [*rooted.prefix(), *_namespaces(network=True), *self._global("overlay"), "info"]
+        probe = process.run(command, env=self._environment(), ok=None)
         return "overlay" if probe.returncode == 0 else "vfs"
+
+    def _environment(self) -> dict[str, str]:
+        """Keep what buildah writes besides its storage in places that are ours, and in a pod on its volumes."""
+        own = self.storage / "user"
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {"XDG_RUNTIME_DIR": str(own), "TMPDIR": tempfile.gettempdir()}
 
     def _global(self, driver: str) -> list[str | Path]:
         return ["buildah", "--root", self.storage, "--runroot", self.storage / "run", "--storage-driver", driver]
@@ -174,9 +185,10 @@ class Buildah:
         echo: IO[bytes] | None = None,
         ok: Sequence[int] | None = (0,),
     ) -> Finished:
-        before = [*rooted.prefix(), *_network(network)]
+        before = [*rooted.prefix(), *_namespaces(network)]
+        command = [*before, *self._global(self.driver), *argv]
         try:
-            return process.run([*before, *self._global(self.driver), *argv], log=log, echo=echo, ok=ok)
+            return process.run(command, env=self._environment(), log=log, echo=echo, ok=ok)
         except ProcessFailedError as error:
             # It is buildah that failed, whatever stands before it.
             raise ProcessFailedError(replace(error.finished, argv=error.finished.argv[len(before) :])) from error
@@ -221,11 +233,18 @@ def _pass_on(said: IO[bytes] | None, log: IO[bytes]) -> None:
             held = b""
 
 
-def _network(allowed: bool) -> list[str | Path]:
-    """Return what to put before buildah: its chroot isolation cannot take the network away, a namespace can."""
-    if allowed:
-        return []
-    return ["unshare", "--net"] if may_mount() else ["buildah", "unshare", "unshare", "--net"]
+def _namespaces(network: bool) -> list[str | Path]:
+    """Return what to put before buildah, to give it the right to mount, and to take the network away.
+
+    buildah's chroot isolation cannot do the latter. The namespace it makes for a root without that right has no
+    rights either where a process may get no new ones, as in a pod; ours has the same users as the machine.
+    """
+    without = [] if network else ["--net"]
+    if os.geteuid() != 0:
+        return ["buildah", "unshare", "unshare", *without] if without else []
+    if may_mount():
+        return ["unshare", *without] if without else []
+    return ["unshare", "--user", "--map-users=0,0,65536", "--map-groups=0,0,65536", "--mount", *without]
 
 
 def _limits() -> list[str | Path]:
@@ -285,7 +304,7 @@ def _toml(value: Any) -> str:
 
 
 def may_mount() -> bool:
-    """Tell whether this process has CAP_SYS_ADMIN; without it buildah works in a user namespace."""
+    """Tell whether this process has CAP_SYS_ADMIN."""
     effective = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
     return bool(effective and int(effective[1], 16) >> _CAP_SYS_ADMIN & 1)
 

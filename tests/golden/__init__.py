@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dtkpipe import __version__
-from dtkpipe.app.compile import ENGINES, Wanted, as_files, compile_pipeline
+from dtkpipe.app.clusters import ENGINES
+from dtkpipe.app.compile import Wanted, compile_pipeline
+from dtkpipe.app.doctor import NEEDS
 from dtkpipe.app.graph import draw
-from dtkpipe.app.pipelines import load, names
+from dtkpipe.app.install import Installation
+from dtkpipe.app.pipelines import load
 from dtkpipe.engines.dump import dump
+from dtkpipe.engines.installed import files
+from dtkpipe.engines.rbac import NAMESPACE, openshift
 from dtkpipe.engines.rendered import Form
+from dtkpipe.tasks import build
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -40,16 +46,25 @@ def expected() -> Iterator[tuple[Path, str]]:
     for file, form in GRAPHS.items():
         yield HERE / "own" / file, draw(load(OWN), form)
     yield from catalog()
+    yield ROOT / "catalog/runner/packages", packages()
     yield ROOT / "docs/pipeline.svg", draw(load("kmod"), "svg")
 
 
 def catalog() -> Iterator[tuple[Path, str]]:
-    """What `dtkpipe compile --engine ENGINE --pipeline NAME --dir catalog/ENGINE` writes."""
-    for engine in ENGINES:
-        for name in names():
-            rendered = compile_pipeline(load(name), Wanted(engine=engine, params={}))
-            for file, text in as_files(rendered).items():
-                yield ROOT / "catalog" / engine / file, text
+    """What `dtkpipe install --engine ENGINE --dry-run=client --dir catalog/ENGINE` writes, and OpenShift's addition."""
+    for engine in ENGINES.values():
+        wanted = Installation(engine=engine, namespace=NAMESPACE)
+        for file, text in files(wanted.objects()).items():
+            yield ROOT / "catalog" / engine.name / file, text
+    for file, text in files(openshift(NAMESPACE, build.rights.capabilities)).items():
+        yield ROOT / "catalog" / "openshift" / file, text
+
+
+def packages() -> str:
+    """What the runner image installs: doctor's table, for the jobs that pods do, and what dtkpipe itself runs on."""
+    jobs = {"build", "toolkits", "verify", "verify-arm", "secure-boot"}
+    names = {need.package for need in NEEDS if jobs & set(need.jobs)} | {"ca-certificates", "python3"}
+    return "".join(f"{name}\n" for name in sorted(names))
 
 
 def _without_version(text: str) -> str:
