@@ -42,6 +42,8 @@ COMMANDS: Mapping[str, _Entry] = {
     "resolve": _Entry(_RELEASES, "Find the toolkit and the kernel of a release", "resolve"),
     "releases": _Entry(_RELEASES, "List the kernels and the releases that each of them serves", "releases"),
     "catalog": _Entry(_RELEASES, "List, refresh and check the lock of OpenShift releases", "catalog"),
+    "install": _Entry(_PROJECT, "Put pipelines, accounts and rights onto a cluster", "install"),
+    "uninstall": _Entry(_PROJECT, "Take them off again; runs, drivers and secrets stay", "install"),
     "init": _Entry(_PROJECT, "Write the dtkpipe.yaml that can be inferred from a module's source", "init"),
     "doctor": _Entry(_PROJECT, "Check what this machine lacks, and fix it", "doctor"),
     "config": _Entry(_PROJECT, "Show the settings and where they come from", "config"),

@@ -209,6 +209,16 @@ class Cluster:
         names = [str(one.get("name", "")) for one in named if isinstance(one, dict)] if isinstance(named, list) else []
         return frozenset(name for name in names if name and "/" not in name)
 
+    def versions(self, group: str) -> tuple[str, ...]:
+        """Return the versions that an API group is served in (`v1`, `v1beta1`); none where it is not there."""
+        try:
+            found = self._connection.ask(
+                "GET", f"/apis/{group}", Asked(verb="get", words=group, said=f"look for the API group {group}")
+            )
+        except NotFoundError:
+            return ()
+        return tuple(str(one.get("version")) for one in found.get("versions") or () if isinstance(one, dict))
+
     def node(self, name: str) -> Mapping[str, Any]:
         """Return `status.nodeInfo` of a node. Raises NotFoundError."""
         found = self.read(NODES, name)
