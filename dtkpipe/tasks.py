@@ -147,7 +147,7 @@ build = StepTask(
     step="build",
     secrets=(REGISTRY_AUTH, GIT),
     rights=_BUILDS,
-    resources=Resources(cpu="1", memory="1Gi", memory_limit="4Gi", scratch="16Gi"),
+    resources=Resources(cpu="500m", memory="1Gi", memory_limit="4Gi", scratch="16Gi"),
     timeout=3600,
     retries=1,
 )
@@ -161,7 +161,7 @@ sign = StepTask(
     retries=2,
 )
 verify = StepTask(
-    step="verify", resources=Resources(cpu="1", memory="1Gi", memory_limit="2Gi", scratch="4Gi"), timeout=900, retries=1
+    step="verify", resources=Resources(cpu="500m", memory="1Gi", memory_limit="2Gi", scratch="4Gi"), timeout=900, retries=1
 )
 publish = StepTask(step="publish", retries=2)
 deploy = StepTask(step="deploy", rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1)
