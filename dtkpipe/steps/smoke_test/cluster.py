@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,14 +103,14 @@ class Inquiry:
                 return
 
     def _ask_all(self, asked: Sequence[Place], say: Callable[[NodeReport], None]) -> dict[str, NodeReport | None]:
-        def ask(place: Place) -> NodeReport | None:
-            found = self._ask(place)
-            if found:
-                say(found)
-            return found
-
+        found: dict[str, NodeReport | None] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return dict(zip((place.node for place in asked), pool.map(ask, asked), strict=True))
+            asking = {pool.submit(self._ask, place): place.node for place in asked}
+            for done in as_completed(asking):
+                found[asking[done]] = told = done.result()
+                if told:
+                    say(told)
+        return found
 
     def _ask(self, place: Place) -> NodeReport | None:
         """Return a node's report; None where its pod does not answer. Raises NotAllowedError."""
