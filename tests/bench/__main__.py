@@ -19,6 +19,7 @@ from pathlib import Path
 
 from dtkpipe.report.card import Table, aligned
 from dtkpipe.values.run import RunCard
+from tests.bench import matrix
 from tests.bench.images import over_modules
 from tests.bench.releases import measured
 
@@ -143,6 +144,10 @@ def releases(work: Path) -> Iterator[Row]:
     yield from (Row(*one) for one in measured(work))
 
 
+def matrices(work: Path) -> Iterator[Row]:
+    yield from (Row(*one) for one in matrix.measured(work))
+
+
 def demo(_work: Path) -> Iterator[Row]:
     yield Row("make demo, again", "s", 30, seconds(["make", "demo"]), "make demo")
 
@@ -151,7 +156,7 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join([Path(argv[0]).name, *argv[1:]])
 
 
-GROUPS = (start_up, compiling, rendering, releases, local_runs, demo)
+GROUPS = (start_up, compiling, rendering, releases, matrices, local_runs, demo)
 
 
 def main(words: Sequence[str]) -> int:

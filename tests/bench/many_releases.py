@@ -45,9 +45,12 @@ class Storage:
         self._write(f"blobs/{kind}/{name[:2]}/{name}/data", manifest)
         self._link(f"repositories/{repository}/_manifests/revisions/{kind}/{name}", digest)
         if tag:
-            self._link(f"repositories/{repository}/_manifests/tags/{tag}/current", digest)
-            self._link(f"repositories/{repository}/_manifests/tags/{tag}/index/{kind}/{name}", digest)
+            self.tag(repository, tag, digest)
         return digest
+
+    def tag(self, repository: str, tag: str, digest: str) -> None:
+        """Let a tag point at an image. Its history, which is only for deleting, is left out."""
+        self._link(f"repositories/{repository}/_manifests/tags/{tag}/current", digest)
 
     def _link(self, folder: str, digest: str) -> None:
         self._write(f"{folder}/link", digest.encode())
