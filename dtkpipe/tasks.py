@@ -20,6 +20,8 @@ from dtkpipe.steps.contract import flag, render
 from dtkpipe.values.run import CAUSE, CAUSE_DOC
 
 REGISTRY_AUTH = Secret(name="registry-auth", param="registry-secret", files=("config.json",))
+REGISTRY_PULL = Secret(name="registry-pull", param="registry-pull-secret", files=("config.json",))
+"""For tasks that only read: credentials that can write are not in their pods."""
 SIGNING_KEY = Secret(name="signing-key", param="sign-secret", files=("key", "passphrase"))
 GIT = Secret(name="git", param="git-secret", files=("config", "credentials"))
 """git's own configuration: for private repositories, and for URLs that are to be read as others (url.insteadOf)."""
@@ -27,13 +29,19 @@ GIT = Secret(name="git", param="git-secret", files=("config", "credentials"))
 _NODE_ARCH = "node-arch"
 _SECRET_ENV = {
     REGISTRY_AUTH: ("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_AUTH.name, "config.json")),
+    REGISTRY_PULL: ("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_PULL.name, "config.json")),
     GIT: ("GIT_CONFIG_GLOBAL", SecretPath(GIT.name, "config")),
 }
-_SECRET_PARAMS = {
+SECRET_PARAMS = {
     REGISTRY_AUTH.param: Param(
         name=REGISTRY_AUTH.param,
-        description="Secret with registry credentials (config.json)",
+        description="Secret with registry credentials that may push (config.json)",
         default="dtkpipe-registry",
+    ),
+    REGISTRY_PULL.param: Param(
+        name=REGISTRY_PULL.param,
+        description="Secret with registry credentials for tasks that only read (config.json)",
+        default="dtkpipe-registry-pull",
     ),
     SIGNING_KEY.param: Param(
         name=SIGNING_KEY.param,
@@ -87,7 +95,7 @@ class StepTask:
                 f"task `{self.step}` has no input `{wrong}`", hint=f"did you mean `{near[0]}`?" if near else ""
             )
         inputs: list[Input] = []
-        params: list[Param] = [_SECRET_PARAMS[secret.param] for secret in self.secrets]
+        params: list[Param] = [SECRET_PARAMS[secret.param] for secret in self.secrets]
         argv: list[Token] = ["dtkpipe", "step", self.step]
         for known in fields:
             name_of_input, doc = flag(known.name), str(known.metadata["doc"])
@@ -161,11 +169,19 @@ sign = StepTask(
     retries=2,
 )
 verify = StepTask(
-    step="verify", resources=Resources(cpu="500m", memory="1Gi", memory_limit="2Gi", scratch="4Gi"), timeout=900, retries=1
+    step="verify",
+    secrets=(REGISTRY_PULL,),
+    resources=Resources(cpu="500m", memory="1Gi", memory_limit="2Gi", scratch="4Gi"),
+    timeout=900,
+    retries=1,
 )
 publish = StepTask(step="publish", retries=2)
-deploy = StepTask(step="deploy", rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1)
-smoke_test = StepTask(step="smoke-test", rights=Rights(service_account="dtkpipe-smoke-test"), timeout=900)
+deploy = StepTask(
+    step="deploy", secrets=(REGISTRY_PULL,), rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1
+)
+smoke_test = StepTask(
+    step="smoke-test", secrets=(REGISTRY_PULL,), rights=Rights(service_account="dtkpipe-smoke-test"), timeout=900
+)
 rollback = StepTask(
     step="rollback", secrets=(), rights=Rights(service_account="dtkpipe-deploy"), timeout=600, retries=1
 )

@@ -16,11 +16,15 @@ from dtkpipe import tasks
 from dtkpipe.cli.application import COMMANDS, load
 from dtkpipe.errors import EXIT_CODES
 from dtkpipe.steps.contract import flag, render
+from tests import rights
 from tests.picture import picture
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "reference"
-PICTURE = ROOT / "docs" / "explanation" / "releases-per-kernel.svg"
+PICTURES = {
+    ROOT / "docs" / "explanation" / "releases-per-kernel.svg": picture,
+    ROOT / "docs" / "explanation" / "secrets.svg": rights.picture,
+}
 NOTE = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 
 
@@ -147,6 +151,27 @@ def verdicts() -> Iterator[str]:
     yield "`proofs` ends with the proof that failed. `seconds` it took, `facts` are what it found."
 
 
+def node_verdicts() -> Iterator[str]:
+    from dtkpipe.values.health import FAILS, HEALTHY, LIMIT, REPORTED, WORDS
+
+    yield "# Node verdicts\n"
+    yield (
+        f"`smoke-test` says of every node of the cluster `{HEALTHY}`, or one of these words and the reason. Words\n"
+        f"never change their meaning. A node whose word *{FAILS}* fails it, and so does a cluster on which no node is\n"
+        f"`{HEALTHY}`; what *{REPORTED}* is only told. A failed run puts the image before back on the nodes.\n"
+        "[How to test the nodes](../how-to/test-drivers-on-nodes.md).\n"
+    )
+    rows = [(f"`{word.name}`", word.effect, word.meaning, word.fix) for word in WORDS.values()]
+    yield from table(("word", "effect", "meaning", "what to do"), rows)
+    yield "## The result `NODES`\n"
+    yield (
+        f"One JSON object, node -> `word: reason`, of at most {LIMIT} bytes; the run card has the same as `nodes`.\n"
+        "Nodes are in the order of the table. What does not fit is left out from the end, and counted:\n"
+    )
+    example = {"worker-7": "not-loaded: hello is not in /proc/modules", "worker-1": "healthy", "41 more": "41 healthy"}
+    yield f"```json\n{json.dumps(example)}\n```"
+
+
 def settings() -> Iterator[str]:
     from dtkpipe.settings import KEYS
 
@@ -190,13 +215,23 @@ def described(module: str, name: str) -> Iterator[str]:
     yield from table(("field", "type", "meaning"), rows)
 
 
+def rbac() -> Iterator[str]:
+    for part in rights.page():
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from table(*part)
+
+
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
     "steps.md": steps,
     "exit-codes.md": exit_codes,
     "run-card.md": run_card,
+    "rbac.md": rbac,
     "settings.md": settings,
     "verdicts.md": verdicts,
+    "node-verdicts.md": node_verdicts,
 }
 
 
@@ -205,7 +240,8 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in PAGES:
         (FOLDER / name).write_text(page(name))
-    PICTURE.write_text(picture())
+    for file, draw in PICTURES.items():
+        file.write_text(draw())
 
 
 if __name__ == "__main__":

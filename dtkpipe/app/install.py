@@ -27,12 +27,12 @@ from dtkpipe.engines import rbac
 from dtkpipe.engines.installed import INSTANCE_LABEL, MANAGED_LABEL, installation, instance
 from dtkpipe.errors import ExistsError, NotAllowedError, UsageError
 from dtkpipe.model.images import DEFAULTS, RUNNER
-from dtkpipe.tasks import build
+from dtkpipe.tasks import SECRET_PARAMS, build
 
 Say = Callable[[str], None]
 CREATED, CONFIGURED, UNCHANGED, DELETED = "created", "configured", "unchanged", "deleted"
 _MANAGED = f"{MANAGED_LABEL}=dtkpipe"
-_SECRETS = ("dtkpipe-registry", "dtkpipe-signing-key", "dtkpipe-git")
+_SECRETS = tuple(one.default or "" for one in SECRET_PARAMS.values())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,7 @@ from dtkpipe.resources import shipped
 from dtkpipe.values.arch import ARCHES, X86_64
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.version import Version, Wanted, spans
-from tests.picture import picture
-from tests.reference import PICTURE
+from tests.reference import PICTURES
 
 FOLDER = shipped("catalog/releases")
 DIGEST = "sha256:" + "a" * 64
@@ -84,8 +83,9 @@ def test_one_image_serves_many_releases() -> None:
     assert list(served.values()) == ["4.14.19-21, 4.15.6-9"]
 
 
-def test_the_picture_is_fresh() -> None:
-    assert PICTURE.read_text() == picture()
+@pytest.mark.parametrize("file", PICTURES, ids=lambda file: file.name)
+def test_the_pictures_are_fresh(file: Path) -> None:
+    assert file.read_text() == PICTURES[file]()
 
 
 def test_spans() -> None:

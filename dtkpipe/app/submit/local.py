@@ -162,6 +162,7 @@ def _secrets(own: OnThisMachine) -> dict[str, dict[str, Path]]:
         ("signing-key", "key"): own.sign_key,
         ("signing-key", "passphrase"): own.sign_passphrase_file,
         ("registry-auth", "config.json"): own.auth_file,
+        ("registry-pull", "config.json"): own.auth_file,
     }
     for (name, key), file in files.items():
         if file is None:

@@ -1,0 +1,189 @@
+"""Who may do what, each verb with its reason: accounts of tasks and drivers, and people. YAML, checks and pages use it.
+
+Argo's own need: argo-workflows, docs/workflow-rbac.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+BUILD = "dtkpipe-build"
+
+
+class Scope(Enum):
+    """Where a right holds."""
+
+    RUNS = "the namespace of the runs"
+    TARGET = "the namespace of the drivers"
+    CLUSTER = "the cluster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Right:
+    """Some verbs on one resource, and what they are for."""
+
+    resource: str
+    """With its group, as `kubectl auth can-i` takes it: `daemonsets.apps`, `pods/exec`."""
+    verbs: tuple[str, ...]
+    scope: Scope
+    why: str
+    engine: str = ""
+    """Only on this engine."""
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core."""
+        return self.resource.partition("/")[0].partition(".")[2]
+
+    @property
+    def plural(self) -> str:
+        """The resource as a rule of RBAC has it, with its subresource."""
+        name, slash, part = self.resource.partition("/")
+        return f"{name.partition('.')[0]}{slash}{part}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A ServiceAccount. `tasks`: it is in the namespace of the runs; otherwise in that of the drivers."""
+
+    name: str
+    what: str
+    rights: tuple[Right, ...] = ()
+    tasks: bool = True
+    privileged: bool = False
+    """May use OpenShift's SCC `privileged`."""
+
+
+_REPORTS = Right(
+    resource="workflowtaskresults.argoproj.io",
+    verbs=("create", "patch"),
+    scope=Scope.RUNS,
+    engine="argo",
+    why="Argo's executor, which runs beside every task, reports results by it",
+)
+_NODES = Right(
+    resource="nodes",
+    verbs=("get", "list", "watch"),
+    scope=Scope.CLUSTER,
+    why="to see which nodes have the kernel, and which are down",
+)
+ACCOUNTS = (
+    Account(name="dtkpipe-task", what="tasks that need nothing of the cluster", rights=(_REPORTS,)),
+    Account(
+        name=BUILD,
+        what="`build`: the one task that is root in its container, with an SCC of its own on OpenShift",
+        rights=(_REPORTS,),
+    ),
+    Account(
+        name="dtkpipe-deploy",
+        what="`deploy` and `rollback`: the only ones that may write workloads, and only beside the drivers",
+        rights=(
+            _REPORTS,
+            _NODES,
+            Right(
+                resource="daemonsets.apps",
+                verbs=("get", "list", "watch", "create", "patch", "delete"),
+                scope=Scope.TARGET,
+                why="one DaemonSet per module and kernel: rolled out, followed, put back, removed",
+            ),
+            Right(
+                resource="daemonsets.apps/finalizers",
+                verbs=("update",),
+                scope=Scope.TARGET,
+                why="OpenShift asks for it from who lets a DaemonSet own an object",
+            ),
+            Right(
+                resource="configmaps",
+                verbs=("create", "patch"),
+                scope=Scope.TARGET,
+                why="the loader's program, which the DaemonSet mounts and owns",
+            ),
+            Right(
+                resource="controllerrevisions.apps",
+                verbs=("list",),
+                scope=Scope.TARGET,
+                why="to find the previous image for a rollback",
+            ),
+            Right(
+                resource="pods",
+                verbs=("get", "list", "watch", "delete"),
+                scope=Scope.TARGET,
+                why="to follow the rollout on each node, and to replace the pod of a node whose driver is stuck",
+            ),
+            Right(
+                resource="pods/log", verbs=("get",), scope=Scope.TARGET, why="the loader's last words are the cause",
+            ),
+            Right(
+                resource="events",
+                verbs=("list",),
+                scope=Scope.TARGET,
+                why="why a pod could not be made: quota, Pod Security, an image that cannot be pulled",
+            ),
+        ),
+    ),
+    Account(
+        name="dtkpipe-smoke-test",
+        what="`smoke-test`: looks into drivers that run, and writes nothing",
+        rights=(
+            _REPORTS,
+            _NODES,
+            Right(
+                resource="daemonsets.apps",
+                verbs=("get",),
+                scope=Scope.TARGET,
+                why="to know which image and kernel the nodes should have",
+            ),
+            Right(resource="pods", verbs=("get", "list", "watch"), scope=Scope.TARGET, why="where the drivers are"),
+            Right(
+                resource="pods/log", verbs=("get",), scope=Scope.TARGET, why="a driver that is not well says why",
+            ),
+            Right(
+                resource="pods/exec",
+                verbs=("get", "create"),
+                scope=Scope.TARGET,
+                why="to read what the kernel says of the module, and run the module's checks (get: by WebSocket)",
+            ),
+        ),
+    ),
+    Account(
+        name="dtkpipe-driver",
+        what="drivers: their pods load modules and need no API; on OpenShift the SCC `privileged`",
+        tasks=False,
+        privileged=True,
+    ),
+)  # fmt: skip
+
+
+def _runs(resource: str, engine: str) -> Right:
+    return Right(
+        resource=resource, verbs=("create", "get", "list", "watch", "patch", "delete"), scope=Scope.RUNS, engine=engine,
+        why="runs: submit, list, wait, cancel, retry, delete",
+    )  # fmt: skip
+
+
+PEOPLE = (
+    _runs("workflows.argoproj.io", "argo"),
+    Right(
+        resource="workflowtemplates.argoproj.io", verbs=("get",), scope=Scope.RUNS, engine="argo",
+        why="to see that the pipeline is installed, and in which version",
+    ),
+    _runs("pipelineruns.tekton.dev", "tekton"),
+    Right(
+        resource="pipelines.tekton.dev", verbs=("get",), scope=Scope.RUNS, engine="tekton",
+        why="to see that the pipeline is installed, and in which version",
+    ),
+    Right(
+        resource="taskruns.tekton.dev", verbs=("get", "list", "watch"), scope=Scope.RUNS, engine="tekton",
+        why="the parts of a run: describe, --follow",
+    ),
+    Right(resource="pods", verbs=("get", "list", "watch"), scope=Scope.RUNS, why="why a task does not start"),
+    Right(resource="pods/log", verbs=("get",), scope=Scope.RUNS, why="logs, --follow"),
+    Right(resource="events", verbs=("list",), scope=Scope.RUNS, why="what a pod that is gone had waited for"),
+    Right(
+        resource="leases.coordination.k8s.io", verbs=("create", "get", "list", "watch", "patch", "update", "delete"),
+        scope=Scope.RUNS, why="the lock: one run at a time for one module and kernel",
+    ),
+)  # fmt: skip
+"""What somebody needs who submits runs and follows them. `edit` of the namespace, with the engines' own additions to
+it, holds all of this."""
