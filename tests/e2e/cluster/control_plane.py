@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-import urllib.error
-import urllib.request
+
+import urllib3
 
 from tests.e2e.cluster import layout
 from tests.e2e.cluster.binaries import ARGO, ARGO_VERSION, KUBERNETES
@@ -148,9 +148,9 @@ def wait_ready(box: Box, name: str, seconds: float = 60) -> None:
         if not box.alive(name):
             raise RuntimeError(f"{name} has ended; its last words are in {box.run.log(name)}")
         try:
-            with urllib.request.urlopen(url, timeout=5, context=trust if url.startswith("https") else None) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError) as error:
+            return client.request("GET", url, timeout=5, retries=False).status == 200
+        except urllib3.exceptions.HTTPError as error:
             raise NotYet(str(error)) from error
 
-    until(f"{name} answers at {url}", answers, seconds)
+    with urllib3.PoolManager(ssl_context=trust) as client:
+        until(f"{name} answers at {url}", answers, seconds)

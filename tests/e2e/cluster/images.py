@@ -59,7 +59,7 @@ def _images() -> list[Image]:
             f"argoexec:{ARGO_VERSION}", _program("bin/", "argoexec", ARGO.program("argoexec")),
             {"Entrypoint": ["/bin/argoexec"]},
         ),
-        Image(f"kaniko:{KANIKO_VERSION}", kaniko, {
+        Image(f"kaniko-project/executor:{KANIKO_VERSION}", kaniko, {
             "Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace",
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko", "HOME=/root",
                     "USER=root", "DOCKER_CONFIG=/kaniko/.docker/"],

@@ -24,8 +24,6 @@ from tests.e2e.cluster.waiting import NotYet, until
 Argv = Sequence[str | Path]
 
 _CGROUPS = Path("/sys/fs/cgroup")
-_started: list[subprocess.Popen[bytes]] = []
-"""Processes that outlive us: nobody waits for them here."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,22 @@ def _only_child(pid: int) -> int:
     return until(f"process {pid} has started another", look, 10)
 
 
+def _which(program: str) -> str:
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        raise RuntimeError(f"{program} is not installed: dtkpipe doctor --fix --for e2e")
+    return found
+
+
+def _spawn(argv: list[str], log: Path, environment: Mapping[str, str]) -> int:
+    """Start a program that outlives us: nobody here waits for it. Returns its number."""
+    output = (1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, *output)]
+    return os.posix_spawn(
+        _which(argv[0]), argv, environment, file_actions=[*actions, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+    )
+
+
 class Box:
     """The namespaces of one run, and the processes in them."""
 
@@ -90,13 +104,11 @@ class Box:
     def create(self) -> None:
         """Make the namespaces, with what programs write outside of our folder turned to it."""
         self.run.processes.mkdir(parents=True, exist_ok=True)
-        holder = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--propagation", "private",
-             "tini", "--", "sleep", "infinity"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        _started.append(holder)
-        self._note("box", _only_child(holder.pid), [])
+        holder = [
+            "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--propagation", "private",
+            "tini", "--", "sleep", "infinity",
+        ]  # fmt: skip
+        self._note("box", _only_child(_spawn(holder, Path(os.devnull), os.environ)), [])
         self.command(["mount", "-t", "proc", "proc", "/proc"])
         for kept in ("vm", "kernel"):  # what kubelet sets there would hold for the whole machine
             self.command(["mount", "--bind", "-o", "ro", f"/proc/sys/{kept}", f"/proc/sys/{kept}"])
@@ -131,13 +143,8 @@ class Box:
         log.parent.mkdir(parents=True, exist_ok=True)
         # A REGISTRY_* variable of the caller would change the registry's configuration.
         kept = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
-        with log.open("ab") as sink:
-            outer = subprocess.Popen(
-                self._inside(argv), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True,
-                cwd=self.run.folder, env={**kept, **(environment or {})},
-            )  # fmt: skip
-        _started.append(outer)
-        self._note(name, _only_child(outer.pid), argv, environment or {})
+        outer = _spawn(self._inside(argv), log, {**kept, **(environment or {})})
+        self._note(name, _only_child(outer), argv, environment or {})
 
     def start_again(self, name: str) -> None:
         """Start a program as it was started before."""
@@ -161,10 +168,8 @@ class Box:
         if known is None or not known.alive:
             raise RuntimeError("the cluster is not up: python -m tests.e2e.cluster up")
         program, *rest = map(str, argv)
-        found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-        if found is None:
-            raise RuntimeError(f"{program} is not installed: dtkpipe doctor --fix --for e2e")
-        return ["nsenter", "--target", str(known.pid), "--mount", "--pid", "--net", "--", found, *rest]
+        target = ["nsenter", "--target", str(known.pid), "--mount", "--pid", "--net", "--"]
+        return [*target, _which(program), *rest]
 
     @property
     def pid(self) -> int:

@@ -25,7 +25,8 @@ _INIT = """\
 #!/bin/bash
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 . /e2e/environment
-mount -t proc proc /proc; mount -t sysfs sys /sys
+mountpoint -q /proc || mount -t proc proc /proc
+mountpoint -q /sys || mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs run /run; mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
@@ -36,8 +37,12 @@ hostname "$NAME"
 ip link set lo up; ip address add "$ADDRESS/24" dev eth0; ip link set eth0 up; ip route add default via "$GATEWAY"
 sysctl -qw net.ipv4.ip_forward=1 vm.overcommit_memory=1 kernel.panic=10 kernel.panic_on_oops=1
 containerd --config /run/node/containerd.toml > /var/log/containerd.log 2>&1 &
-/e2e/kubelet --config=/run/node/kubelet.json --kubeconfig=/run/node/kubeconfig --hostname-override="$NAME" \\
-  --node-ip="$ADDRESS" > /dev/ttyS0 2>&1 &
+while true; do  # a kubelet that finds no containerd ends
+  until [ -S /run/containerd.sock ]; do sleep 0.1; done
+  /e2e/kubelet --config=/run/node/kubelet.json --kubeconfig=/run/node/kubeconfig --hostname-override="$NAME" \\
+    --node-ip="$ADDRESS"
+  sleep 0.5
+done > /dev/ttyS0 2>&1 &
 while true; do sleep 60 & wait $!; done
 """
 
