@@ -12,7 +12,7 @@ from dtkpipe.cli import registries
 from dtkpipe.cli.output import say
 
 if TYPE_CHECKING:
-    from dtkpipe.app.matrix import Request
+    from dtkpipe.app.matrix.plan import Request
     from dtkpipe.matrix.plan import Plan
     from dtkpipe.settings import Setting
 
@@ -76,7 +76,7 @@ def plan(
     """
     from datetime import UTC, datetime
 
-    from dtkpipe.app.matrix import place, planned
+    from dtkpipe.app.matrix.plan import place, planned
 
     request = _request(modules, releases, arch, variant, push_to, toolkit_repo, sign_cert, lock, graph)
     access = registries.access(insecure_registry, registry_ca, registry_mirrors)
@@ -90,7 +90,7 @@ def _request(
     modules: list[str], releases: str, arch: str, variant: str, push_to: str, toolkit_repo: str,
     sign_cert: Path | None, lock: Path | None, graph: str,
 ) -> Request:  # fmt: skip
-    from dtkpipe.app.matrix import Request
+    from dtkpipe.app.matrix.plan import Request
     from dtkpipe.settings import load
     from dtkpipe.values.arch import Arch
 

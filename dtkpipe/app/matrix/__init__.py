@@ -1,0 +1,1 @@
+"""Matrices: plan them, build what is stale, report what is red and why."""
