@@ -6,8 +6,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT    := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
-TESTS  ?= tests
+TESTS  ?=
+E2E    ?= tests/e2e
 JOBS   ?= 2
+# Our own cluster is made of namespaces and machines; another one (KUBECONFIG) takes no rights on this machine.
+ROOT   := $(if $(KUBECONFIG),,$(if $(SUDO),sudo env PYTHONDONTWRITEBYTECODE=1))
 DEMO   := dtkpipe submit --engine local --release debian-12 --variant cloud --repo catalog/samples/hello
 
 .DEFAULT_GOAL := help
@@ -31,6 +34,14 @@ demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on
 .PHONY: test
 test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-tool ones included
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=15 $(TESTS)
+
+.PHONY: e2e
+e2e: .stamps/cluster  ## All tests on a real cluster: their own, or the one of KUBECONFIG
+	$(ROOT) $(BIN)/pytest -p no:cacheprovider --durations=15 $(E2E)
+
+.PHONY: bench-e2e
+bench-e2e: .stamps/cluster  ## The same for what runs on a cluster
+	@$(ROOT) $(BIN)/python -m tests.e2e.bench
 
 .PHONY: lint
 lint: .stamps/system  ## Style, types, import directions
@@ -77,7 +88,7 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 
 # The programs that the steps call: the list is doctor's.
 .stamps/system: .stamps/python dtkpipe/app/doctor.py
-	$(BIN)/dtkpipe doctor --fix --for all
+	$(BIN)/dtkpipe doctor --fix --for build,toolkits,verify,verify-arm,secure-boot,registry,tests
 	@touch $@
 
 # The engines' own validators are Go programs (tests/validators). They take some minutes, once.
@@ -86,3 +97,13 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 	@echo "Building the engines' validators"
 	@$(BIN)/python -m tests.validators
 	@touch $@
+
+# What the tests' cluster is made of: programs of the distribution, Go programs (some ten minutes, once), a disk.
+# Another cluster has its own.
+.stamps/cluster: .stamps/system $(wildcard tests/e2e/cluster/*.py tests/e2e/cluster/go/*/*)
+ifndef KUBECONFIG
+	$(BIN)/dtkpipe doctor --fix --for e2e
+	@$(ROOT) $(BIN)/python -c 'from tests.validators import go; go()' 2>/dev/null || $(PIP) install --group go
+	@$(ROOT) $(BIN)/python -m tests.e2e.cluster build
+	@touch $@
+endif

@@ -22,8 +22,15 @@ JOBS = {
     "secure-boot": "prove signed modules under UEFI Secure Boot",
     "registry": "keep images of local runs in a registry on loopback",
     "tests": "run dtkpipe's own tests",
+    "e2e": "run dtkpipe's own tests on a cluster that they make",
 }
-DEFAULT_JOBS = tuple(job for job in JOBS if job != "tests")
+PUSH_TO = "push-to"
+ELSEWHERE = {
+    "cluster": "run pipelines on a cluster",
+    PUSH_TO: "push images to the repository of the settings, from here",
+}
+"""Jobs that are not this machine's own: looked at when they are named, and not among `all`."""
+DEFAULT_JOBS = tuple(job for job in JOBS if job not in ("tests", "e2e"))
 _DISK = 10 * 10**9
 _APT = (
     "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=120",
@@ -48,26 +55,38 @@ NEEDS = (
         ("build", "toolkits", "verify", "verify-arm", "secure-boot", "registry"),
         ("--version",),
     ),
-    Need("git", "git", ("build",), ("--version",)),
+    Need("git", "git", ("build", "e2e"), ("--version",)),
     Need("buildah", "buildah", ("build",), ("--version",)),
     Need("/usr/lib/podman/netavark", "netavark", ("build",)),  # newer buildahs do not start without it
     Need("newuidmap", "uidmap", ("build", "tests")),
     Need("apt-get", "apt", ("build", "toolkits"), ("--version",)),
     Need("dpkg-deb", "dpkg", ("build", "toolkits"), ("--version",)),
-    Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", ("build", "toolkits")),
+    Need("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring", ("build", "toolkits", "e2e")),
     Need("depmod", "kmod", ("build", "verify", "verify-arm", "secure-boot"), ("--version",)),
-    Need("/bin/busybox", "busybox-static", ("verify",)),
-    Need("qemu-system-x86_64", "qemu-system-x86", ("verify", "secure-boot"), ("--version",)),
+    Need("/bin/busybox", "busybox-static", ("verify", "e2e")),
+    Need("qemu-system-x86_64", "qemu-system-x86", ("verify", "secure-boot", "e2e"), ("--version",)),
     Need("qemu-system-aarch64", "qemu-system-arm", ("verify-arm",), ("--version",)),
     Need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf", ("secure-boot",)),
     Need("/usr/share/AAVMF/AAVMF_VARS.ms.fd", "qemu-efi-aarch64", ("verify-arm",)),
     Need("openssl", "openssl", ("secure-boot", "tests"), ("version",)),
-    Need("docker-registry", "docker-registry", ("registry", "tests"), ("--version",)),
+    Need("docker-registry", "docker-registry", ("registry", "tests", "e2e"), ("--version",)),
     Need("skopeo", "skopeo", ("registry", "tests"), ("--version",)),
     Need("gcc", "gcc", ("tests",), ("--version",)),
     Need("make", "make", ("tests",), ("--version",)),
     Need("cpio", "cpio", ("tests",), ("--version",)),
     Need("/usr/lib/*/libelf.so.1", "libelf1", ("tests",)),
+    Need("containerd", "containerd", ("e2e",), ("--version",)),
+    Need("runc", "runc", ("e2e",), ("--version",)),
+    Need("/usr/lib/cni/bridge", "containernetworking-plugins", ("e2e",)),
+    Need("iptables", "iptables", ("e2e",), ("--version",)),
+    Need("conntrack", "conntrack", ("e2e",), ("--version",)),
+    Need("ip", "iproute2", ("e2e",), ("-V",)),
+    Need("sysctl", "procps", ("e2e",), ("--version",)),
+    Need("nsenter", "util-linux", ("e2e",), ("--version",)),
+    Need("tini", "tini", ("e2e",), ("--version",)),
+    Need("mmdebstrap", "mmdebstrap", ("e2e",), ("--version",)),
+    Need("mkfs.ext4", "e2fsprogs", ("e2e",)),
+    Need("qemu-img", "qemu-utils", ("e2e",), ("--version",)),
 )
 
 
@@ -88,12 +107,13 @@ def parse_jobs(text: str) -> tuple[str, ...]:
     if text == "all":
         return tuple(JOBS)
     chosen = tuple(word.strip() for word in text.split(",") if word.strip()) or DEFAULT_JOBS
-    if unknown := [job for job in chosen if job not in JOBS]:
+    if unknown := [job for job in chosen if job not in JOBS and job not in ELSEWHERE]:
         import difflib
 
-        near = difflib.get_close_matches(unknown[0], JOBS, n=1)
+        known = [*JOBS, *ELSEWHERE]
+        near = difflib.get_close_matches(unknown[0], known, n=1)
         raise UsageError(
-            f"there is no job `{unknown[0]}`", f"jobs: {', '.join(JOBS)}, or all",
+            f"there is no job `{unknown[0]}`", f"jobs: {', '.join(known)}, or all",
             hint=f"did you mean `{near[0]}`?" if near else "",
         )  # fmt: skip
     return chosen
@@ -241,11 +261,41 @@ def _kvm(_cache: Path) -> str:
     return "runs machines" if runs else "runs no machines here: kernels are emulated, in seconds"
 
 
+def _namespaces(_cache: Path) -> str:
+    """Make the namespaces that the tests' cluster lives in."""
+    try:
+        process.run(["unshare", "--mount", "--pid", "--net", "--fork", "true"], timeout=30)
+    except DtkpipeError as error:
+        raise UnsupportedError(
+            "namespaces of mounts, processes and network cannot be made", *error.details,
+            hint="run as root, on a machine or in a privileged container",
+        ) from error  # fmt: skip
+    return "of mounts, processes and network can be made"
+
+
+def _pushes(_cache: Path) -> str:
+    """See whether images could be pushed, without pushing."""
+    from dtkpipe.clients.registry import Registry
+    from dtkpipe.settings import load
+    from dtkpipe.values.access import access_from
+    from dtkpipe.values.image import ImageRef
+
+    settings = {name: one.value for name, one in load(os.environ, Path.cwd()).items()}
+    if not settings[PUSH_TO]:
+        raise UnsupportedError("no repository is named", "looked for: the setting push-to", hint="DTKPIPE_PUSH_TO=REPO")
+    repo = ImageRef.parse(str(settings[PUSH_TO]))
+    ca = Path(str(settings["registry-ca"])).read_text() if settings["registry-ca"] else ""
+    Registry(access_from(tuple(settings["insecure-registries"]), ca, os.environ)).try_push(repo)
+    return f"takes images for {repo}"
+
+
 _CHECKS: tuple[tuple[str, str, Callable[[Path], str]], ...] = (
     ("build", "building", _buildah_works),
     ("toolkits", "archive", _archive_is_known),
     ("build", "disk", _space),
     ("verify", "kvm", _kvm),
+    (PUSH_TO, "registry", _pushes),
+    ("e2e", "namespaces", _namespaces),
 )
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.e2e.cluster up|down|status`, as root: the test cluster for people."""
+"""`python -m tests.e2e.cluster build|up|down|status`, as root: the test cluster for people."""
 
 import argparse
 import sys
@@ -8,8 +8,11 @@ from tests.e2e.cluster import bringup
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.cluster", description="The test cluster.")
-    parser.add_argument("command", choices=("up", "down", "status"))
+    parser.add_argument("command", choices=("build", "up", "down", "status"))
     command = parser.parse_args().command
+    if command == "build":
+        bringup.make(print)
+        return 0
     if command == "up":
         bringup.up(print)
     elif command == "down":

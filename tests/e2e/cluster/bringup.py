@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from tests.e2e.cluster import binaries, certificates, control_plane, engines, images, layout, machine, network, worker
 from tests.e2e.cluster.access import Kubectl
@@ -26,6 +27,12 @@ def kubectl() -> Kubectl:
     return Kubectl(KUBERNETES.program("kubectl"), layout.run().kubeconfig)
 
 
+def make(say: Say) -> tuple[machine.Image, Path]:
+    """Make what is kept between runs: programs, the disk of the workers, the storage of the registry."""
+    binaries.build(say)
+    return machine.image(say), images.storage(say)
+
+
 def up(say: Say) -> bool:
     """Bring the cluster up unless it is up. Returns whether it was down."""
     if os.geteuid() != 0:
@@ -35,9 +42,7 @@ def up(say: Say) -> bool:
         if is_up(box):
             return False
         _clean(box)
-        binaries.build(say)
-        disk = machine.image(say)
-        storage = images.storage(say)
+        disk, storage = make(say)
         started = time.monotonic()
         try:
             with ThreadPoolExecutor() as pool:
