@@ -14,6 +14,7 @@ NAMES = ("Containerfile", "Dockerfile")
 TOOLKIT_NAMES = ("DTK_AUTO", "DTK")
 KERNEL_NAMES = ("KERNEL_FULL_VERSION", "KERNEL_VERSION", "KVER")
 """Build arguments for the toolkit and the kernel: KMM's first, then those of the Driver Toolkit's README."""
+_FINAL = "dtkpipe-author"
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::-([^}]*))?\}|([A-Za-z_]\w*))")
 
@@ -67,6 +68,18 @@ class Containerfile:
         names = {stage.name.lower() for stage in self.stages}
         filled = [self._filled(stage.base, args) for stage in self.stages]
         return [base for base in dict.fromkeys(filled) if base.lower() not in {*names, "scratch"}]
+
+    def continued(self, more: str) -> str:
+        """Return the text with `more` behind it, where `${AUTHOR}` stands for the name of the final stage so far."""
+        number, last = len(self.stages) - 1, self.stages[-1]
+        if last.name != str(number):
+            return f"{self.text.rstrip()}\n{more.replace('${AUTHOR}', last.name)}"
+        rows = self.text.splitlines()
+        end = last.line - 1
+        while rows[end].endswith("\\") and end + 1 < len(rows):
+            end += 1
+        rows[end] += f" AS {_FINAL}"
+        return "\n".join([*rows, more.replace("${AUTHOR}", _FINAL)])
 
     def _filled(self, text: str, args: Mapping[str, str]) -> str:
         def value(found: re.Match[str]) -> str:

@@ -15,6 +15,7 @@ from dtkpipe.errors import InvalidError, RunFailedError
 from dtkpipe.resources import shipped
 from dtkpipe.source import containerfile, kbuild
 from dtkpipe.source.recognise import Recognised
+from dtkpipe.source.tree import read_text
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.module import ModuleSpec, module_name
@@ -80,10 +81,19 @@ def context(root: Path, folder: Path, found: Recognised, target: Target, extra: 
     return _tools(into, "Containerfile")
 
 
-def repack_context(found: Recognised, into: Path) -> Path:
-    """Write the context that turns a toolkit with modules in it into a driver container; return its Containerfile."""
-    _write_plan(into / "plan", path=["."], firmware=list(found.spec.firmware))
-    return _tools(into, "Containerfile.repack")
+def repack(found: Recognised, file: containerfile.Containerfile, folder: Path) -> Path:
+    """Change an author's context, our copy of it, so that not a toolkit with modules in it comes out, but a driver
+    container; return its Containerfile. The caller adds .dtkpipe/base.tar.
+    """
+    own = folder / ".dtkpipe"
+    _write_plan(own / "plan", path=["."], firmware=list(found.spec.firmware))
+    more = _tools(own, "Containerfile.repack")
+    for ignored in folder.glob(".*ignore"):
+        if ignored.name in (".containerignore", ".dockerignore"):
+            ignored.write_text(f"{read_text(ignored).rstrip()}\n!.dtkpipe\n!.dtkpipe/**\n")
+    result = own / "Containerfile"
+    result.write_text(file.continued(more.read_text()))
+    return result
 
 
 def fill(text: str, variables: Mapping[str, str]) -> str:

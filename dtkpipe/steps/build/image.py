@@ -46,6 +46,20 @@ class Image:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an image builder is given."""
+
+    context: Path
+    file: Path
+    args: Mapping[str, str]
+    network: bool
+    bases: tuple[ImageRef, ...]
+    """Images that stages begin with, as far as they have full names; the toolkit is among them."""
+    own: bool
+    """Whether the image is laid out by us."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Builder:
     """Builds one module for one kernel."""
 
@@ -71,12 +85,17 @@ class Builder:
 
     def build(self) -> Image:
         """Build. Raises RunFailedError with the first cause, InvalidError for arguments that nobody declares."""
-        self.buildah.pull(self.toolkit)
-        if self.found.spec.build.containerfile:
-            return self._from_containerfile()
-        return self._from_recipe()
+        plan = self.plan()
+        for base in plan.bases if self.hermetic else (self.toolkit,):
+            self.buildah.pull(base)
+        image = self._run(plan)
+        return Image(id=image, own=plan.own)
 
-    def _from_recipe(self) -> Image:
+    def plan(self) -> Plan:
+        """Lay out what is to be built. Raises InvalidError."""
+        return self._from_containerfile() if self.found.spec.build.containerfile else self._from_recipe()
+
+    def _from_recipe(self) -> Plan:
         context = self.room.work / "context"
         file = recipe.context(
             self.fetched.root, self.fetched.folder, self.found, self.target, self.given, context
@@ -84,13 +103,11 @@ class Builder:
         network = self._packages(context)
         self._base(context)
         args = {"DTK_AUTO": str(self.toolkit), **self._own_arguments()}
-        image = self._run(context, file, args, network=network)
-        shutil.rmtree(context)
-        return Image(id=image, own=True)
+        return Plan(context=context, file=file, args=args, network=network, bases=(self.toolkit,), own=True)
 
-    def _from_containerfile(self) -> Image:
-        folder = self.fetched.folder
-        file = folder / self.found.spec.build.containerfile
+    def _from_containerfile(self) -> Plan:
+        context = self.fetched.folder
+        file = context / self.found.spec.build.containerfile
         parsed = containerfile.parse(read_text(file))
         if not parsed.stages:
             raise InvalidError(f"{file.name} has no FROM")
@@ -98,24 +115,19 @@ class Builder:
         args = recipe.arguments(
             parsed, spec, self.target, str(self.toolkit), {**spec.build.args, **self.given}
         )  # fmt: skip
-        if self.hermetic:
-            for base in parsed.bases(args):
-                with contextlib.suppress(InvalidError):  # not a full reference: buildah says what it makes of it
-                    self.buildah.pull(ImageRef.parse(base))
-        image = self._run(folder, file, args, network=not self.hermetic)
-        if parsed.final_base(args) != str(self.toolkit):
-            return Image(id=image, own=False)
-        self.room.say("the Containerfile's image is the toolkit itself: its modules go into an image of their own")
-        return Image(id=self._repack(image), own=True)
-
-    def _repack(self, author: str) -> str:
-        context = self.room.work / "repack"
-        file = recipe.repack_context(self.found, context)
-        self._base(context)
-        image = self._run(context, file, {"AUTHOR": author, **self._own_arguments()}, network=False)
-        self.buildah.remove(author)
-        shutil.rmtree(context)
-        return image
+        bases = [self.toolkit]
+        for base in parsed.bases(args):
+            with contextlib.suppress(InvalidError):  # not a full reference: the builder says what it makes of it
+                bases.append(ImageRef.parse(base))
+        if own := parsed.final_base(args) == str(self.toolkit):
+            self.room.say("the Containerfile's image is the toolkit itself: its modules go into an image of their own")
+            file = recipe.repack(self.found, parsed, context)
+            self._base(file.parent)
+            args |= self._own_arguments()
+        return Plan(
+            context=context, file=file, args=args, network=not self.hermetic, bases=tuple(dict.fromkeys(bases)),
+            own=own,
+        )  # fmt: skip
 
     def _own_arguments(self) -> dict[str, str]:
         return {"KERNEL_FULL_VERSION": self.target.kernel.release, "MACHINE": self.target.arch.name}
@@ -146,14 +158,17 @@ class Builder:
         _unpack(archive.fetch(more), context / "packages")
         return False
 
-    def _run(self, context: Path, file: Path, args: Mapping[str, str], *, network: bool) -> str:
+    def _run(self, plan: Plan) -> str:
         try:
-            return self.buildah.build(context, file, args=args, network=network, log=self.log, echo=self.room.echo)
+            return self.buildah.build(
+                plan.context, plan.file, args=plan.args, network=plan.network, log=self.log, echo=self.room.echo
+            )
         except ProcessFailedError as error:
-            raise self._failure(error) from error
+            raise self.failure(error.finished.output) from error
 
-    def _failure(self, error: ProcessFailedError) -> DtkpipeError:
-        spec, output = self.found.spec, error.finished.output
+    def failure(self, output: str) -> DtkpipeError:
+        """Return why an image could not be built, from all that the builder said."""
+        spec = self.found.spec
         if found := _NETWORK.search(output):
             return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
         if not _COMMAND_FAILED.search(output):
