@@ -18,7 +18,7 @@ DEMO   := dtkpipe submit --engine local --release debian-12 --variant cloud --re
 
 .PHONY: help
 help:  ## List the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on a real kernel

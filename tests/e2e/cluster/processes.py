@@ -118,11 +118,7 @@ class Box:
             self.command(["mount", "--bind", private, f"/var/{name}"])
         self.command(["mount", "-t", "tmpfs", "run", "/run"])
         self.command(["mount", "--make-rshared", "/"])  # pods may ask for mounts to be seen by others
-        for hierarchy in _hierarchies():
-            (hierarchy / layout.CGROUP).mkdir(exist_ok=True)
-            for name in ("cpuset.cpus", "cpuset.mems"):  # of version 1: a new one starts empty and takes no process
-                if (hierarchy / "cpuset.effective_cpus").exists():
-                    (hierarchy / layout.CGROUP / name).write_text((hierarchy / name).read_text())
+        _make_cgroups()
 
     def close(self) -> None:
         """Kill everything and remove what the kernel does not remove by itself."""
@@ -205,6 +201,19 @@ def cgroups() -> list[Path]:
     roots = [hierarchy / layout.CGROUP for hierarchy in _hierarchies()]
     found = [Path(folder) for root in roots for folder, _, _ in os.walk(root)]
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
+
+
+def _make_cgroups() -> None:
+    """Make the cgroup that pods live below, with all controllers: kubelet takes no other."""
+    for hierarchy in _hierarchies():
+        ours = hierarchy / layout.CGROUP
+        ours.mkdir(exist_ok=True)
+        if (hierarchy / "cgroup.controllers").exists():
+            for controller in (hierarchy / "cgroup.controllers").read_text().split():
+                (hierarchy / "cgroup.subtree_control").write_text(f"+{controller}")
+        if (hierarchy / "cpuset.effective_cpus").exists():  # of version 1: a new one starts empty
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                (ours / name).write_text((hierarchy / name).read_text())
 
 
 def _remove_cgroups() -> bool:
