@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
             typer.Option("--push-to", metavar="REPO", rich_help_panel=_PANEL, help="Repository a pod tries to reach"),
         ] = "",
         target_namespace: Annotated[
-            str, typer.Option("--target-namespace", metavar="NAME", rich_help_panel=_PANEL, help="The drivers' namespace")
+            str, typer.Option("--target-namespace", metavar="NAME", rich_help_panel=_PANEL, help="The drivers' one")
         ] = "",
         runner_image: Annotated[
             str, typer.Option("--runner-image", metavar="IMAGE", rich_help_panel=_PANEL, help="Image of that pod")
