@@ -13,7 +13,7 @@ from dtkpipe.app import versions
 from dtkpipe.app.clusters import ENGINES, MANAGED, Engine, Place
 from dtkpipe.app.doctor import Finding
 from dtkpipe.app.doctor_pod import denied, probe, try_registry
-from dtkpipe.clients.cluster import NAMESPACES, NODES, SECRETS, Object, Resource, resource_of
+from dtkpipe.clients.cluster import NODES, SECRETS, Object, Resource, resource_of
 from dtkpipe.engines import rbac
 from dtkpipe.engines.rights import PEOPLE, Right, Scope
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError
@@ -178,8 +178,6 @@ def _admitted(patient: Patient, pod: Object, namespace: str, level: str) -> Find
     """Return why a pod would be refused, and what to do; None if it would not. Raises NotAllowedError."""
     place = patient.place
     try:
-        if place.cluster.find(NAMESPACES, namespace) is None:
-            raise NotFoundError(f"there is no namespace {namespace}")
         refused = denied(place, pod, namespace)
     except NotFoundError as error:
         return _finding("", False, error.what, _install(patient, None))

@@ -9,7 +9,7 @@ from typing import Any
 
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.doctor import PUSH_TO, Finding
-from dtkpipe.clients.cluster import PODS, SERVICE_ACCOUNTS, Object
+from dtkpipe.clients.cluster import NAMESPACES, PODS, SERVICE_ACCOUNTS, Object
 from dtkpipe.engines.container import SECRETS, security_context
 from dtkpipe.engines.pods import trouble
 from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError
@@ -55,10 +55,12 @@ def probe(task: Task, image: str) -> Object:
 def denied(place: Place, pod: Object, namespace: str) -> DtkpipeError | None:
     """Return why the API server would refuse the pod; None if it would take it. Nothing is made.
 
-    Raises NotAllowedError where we may not even ask, NotFoundError where the pod's account is not there.
+    Raises NotAllowedError where we may not even ask, NotFoundError where its namespace or its account is not there.
     """
     if not place.cluster.allowed("create", PODS, namespace):
         raise NotAllowedError(f"you are not allowed to create pods in namespace {namespace}")
+    if place.cluster.find(NAMESPACES, namespace) is None:
+        raise NotFoundError(f"there is no namespace {namespace}")
     account = pod["spec"]["serviceAccountName"]
     if place.cluster.find(SERVICE_ACCOUNTS, account, namespace) is None:
         raise NotFoundError(f"not tried: there is no account {account} in namespace {namespace}")
