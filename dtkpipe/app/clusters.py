@@ -46,10 +46,12 @@ class Engine:
     cancel: Mapping[str, Any] = field(default_factory=dict)
     """Merge patch that ends a run, letting what always runs at the end run, where the engine can."""
 
-    def card(self, run: Object, parts: Sequence[Object] = (), pods: Sequence[Object] = ()) -> RunCard:
-        """Return how a run goes, from its objects."""
+    def card(
+        self, run: Object, parts: Sequence[Object] = (), pods: Sequence[Object] = (), events: Sequence[Object] = ()
+    ) -> RunCard:
+        """Return how a run goes, from its objects; pods and warnings about them say what a task waits for."""
         status = importlib.import_module(f"dtkpipe.engines.{self.name}.status")
-        found: RunCard = status.card(run, parts, pods) if self.parts else status.card(run, pods)
+        found: RunCard = status.card(run, parts, pods, events) if self.parts else status.card(run, pods, events)
         return found
 
     def selector(self, run: str) -> str:

@@ -24,8 +24,11 @@ _RUN, _NODES, _DEFINE, _RELEASES, _PROJECT = (
 COMMANDS: Mapping[str, _Entry] = {
     "submit": _Entry(_RUN, "Build, sign, prove and publish a kernel module", "submit"),
     "list": _Entry(_RUN, "List runs", "runs"),
-    "describe": _Entry(_RUN, "Show how a run went", "runs"),
+    "describe": _Entry(_RUN, "Show how a run goes, or went", "runs"),
     "logs": _Entry(_RUN, "Print the logs of a run", "logs"),
+    "wait": _Entry(_RUN, "Wait until a run has ended, and exit as it did", "runs"),
+    "cancel": _Entry(_RUN, "End runs", "runs"),
+    "retry": _Entry(_RUN, "Try a run again that failed or was cancelled", "runs"),
     "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
     "matrix": _Entry(_RUN, "Build many modules for many kernels, and keep them fresh", "matrix"),
     "label-nodes": _Entry(_RUN, "Label nodes with the kernel they run, so that drivers find them", "nodes"),
@@ -55,7 +58,7 @@ COMMANDS: Mapping[str, _Entry] = {
 def run(argv: Sequence[str]) -> int:
     """Run the command line `argv` and return its exit code. Raises DtkpipeError, also for what Typer finds wrong."""
     try:
-        code = typer.main.get_command(_app).main(list(argv), prog_name="dtkpipe", standalone_mode=False)
+        code = typer.main.get_command(_app).main(_with_values(argv), prog_name="dtkpipe", standalone_mode=False)
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", "dtkpipe")
         near = getattr(error, "possibilities", None)
@@ -66,6 +69,11 @@ def run(argv: Sequence[str]) -> int:
     except SystemExit as error:
         raise BrokenPipeError from error  # the one reason why Typer leaves by itself
     return int(code or 0)
+
+
+def _with_values(argv: Sequence[str]) -> list[str]:
+    """Give `--dry-run` its value where it has none, as kubectl does: Typer knows no option that may have one."""
+    return ["--dry-run=client" if word == "--dry-run" else word for word in argv]
 
 
 def load(name: str) -> Any:

@@ -1,19 +1,25 @@
-"""List, describe and delete runs."""
+"""List, describe, wait for, cancel, retry and delete runs."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dtkpipe.cli.clusters import Context, Kubeconfig, Namespace
 from dtkpipe.cli.output import AnyForm, Look, emit, say, table
+
+if TYPE_CHECKING:
+    from dtkpipe.app.runs_anywhere import Anywhere, Found
+    from dtkpipe.values.run import RunCard
 
 
 def _names(incomplete: str) -> list[str]:
-    """Complete the name of a run, from the folders alone."""
+    """Complete the name of a run, from the folders alone: a key that is pressed must not ask a cluster."""
     from dtkpipe.app.runs import LATEST, Runs
     from dtkpipe.resources import state_dir
 
@@ -23,6 +29,34 @@ def _names(incomplete: str) -> list[str]:
 
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Name of a run, or @latest", autocompletion=_names)]
+RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs", autocompletion=_names)]
+Engine = Annotated[
+    str,
+    typer.Option("--engine", "-e", metavar="ENGINE", help="local, argo or tekton (default: wherever runs are)"),
+]
+_CAUSE = 60
+"""Characters of a cause in a list."""
+
+
+def looked_at(engine: str, kubeconfig: Path | None, context: str, namespace: str) -> Anywhere:
+    """Return where runs are looked for: what the options say, else the settings. Raises DtkpipeError."""
+    from dtkpipe.app.runs_anywhere import anywhere
+    from dtkpipe.cli.clusters import where
+    from dtkpipe.resources import state_dir
+    from dtkpipe.settings import load
+
+    chosen = engine or str(load(os.environ, Path.cwd())["engine"].value)
+    named = bool(kubeconfig or context or namespace)
+    there = where(kubeconfig, context, namespace)
+    return anywhere(chosen, there, named=named, state=state_dir(os.environ), say=say)
+
+
+def found_in(places: Anywhere, name: str, *, quiet: bool = False) -> Found:
+    """Return a run, and say where it was found when there was more than one place to look at."""
+    found = places.find(name)
+    if len(places.places) > 1 and not quiet:
+        say(f"run {found.card.name}: {found.place}")
+    return found
 
 
 def register(app: typer.Typer) -> None:
@@ -30,52 +64,42 @@ def register(app: typer.Typer) -> None:
 
     @app.command("list")
     def list_(
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
         output: AnyForm = "table",
         limit: Annotated[int, typer.Option(min=1, help="Show at most this many, the newest first")] = 50,
     ) -> None:
-        """List runs."""
-        import json
+        """List runs: those of this machine, and those of the cluster that is configured or named."""
+        from dtkpipe.app.runs import with_findings
 
-        from dtkpipe.app.runs import Runs
-        from dtkpipe.report.card import seconds
-        from dtkpipe.resources import state_dir
-
-        cards = Runs(state_dir(os.environ)).all()[:limit]
-
-        def text() -> str:
-            rows = [
-                (
-                    card.name,
-                    card.state,
-                    card.result("resolve", "KERNEL") or "-",
-                    card.result("verify", "VERDICT") or "-",
-                    seconds(card.finished - card.created) or "-",
-                    _age(time.time() - card.created),
-                )
-                for card in cards
-            ]
-            return table(("NAME", "STATE", "KERNEL", "VERDICT", "TIME", "AGE"), rows)
-
+        places = looked_at(engine, kubeconfig, context, namespace)
+        cards = places.all(limit)
         if not cards and output == "table":
-            say("there are no runs yet\n\nhint: dtkpipe submit --help")
+            looked = places.looked() if len(places.places) > 1 else []
+            say("\n".join(["there are no runs yet", *looked, "", "hint: dtkpipe submit --help"]))
             return
-        emit(output, [json.loads(card.to_json()) for card in cards], text, [f"run/{card.name}" for card in cards])
+        document = [] if output in ("table", "name") else [_document(with_findings(card)) for card in cards]
+        emit(output, document, lambda: _table(cards), [f"run/{card.name}" for card in cards])
 
     @app.command()
-    def describe(run: Run, output: Annotated[
-        Literal["table", "json", "yaml", "name", "markdown", "junit"],
-        typer.Option("-o", "--output", help="Form of the answer on stdout"),
-    ] = "table") -> None:  # fmt: skip
-        """Show how a run went."""
-        import json
-
-        from dtkpipe.app.runs import Runs
-        from dtkpipe.cli import tree
-        from dtkpipe.report.card import aligned, facts, proofs
-        from dtkpipe.resources import state_dir
+    def describe(
+        run: Run,
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
+        output: Annotated[
+            Literal["table", "json", "yaml", "name", "markdown", "junit"],
+            typer.Option("-o", "--output", help="Form of the answer on stdout"),
+        ] = "table",
+    ) -> None:
+        """Show how a run goes, or went."""
         from dtkpipe.values.run import FAILED
 
-        card = Runs(state_dir(os.environ)).find(run).load()
+        places = looked_at(engine, kubeconfig, context, namespace)
+        card = found_in(places, run, quiet=output != "table").card
         if output == "markdown":
             from dtkpipe.report.markdown import markdown
 
@@ -86,29 +110,130 @@ def register(app: typer.Typer) -> None:
 
             print(junit([card]), end="")
             return
-
-        def text() -> str:
-            cause = [f"cause     {card.cause}"] if card.cause else []
-            lines = [*tree.lines(card, time.time(), Look.of(sys.stdout)), "", tree.columns(facts(card)), *cause]
-            return "\n".join([*lines, *(["", aligned(proofs(card))] if card.verdict else [])])
-
-        emit(output, json.loads(card.to_json()), text, [f"run/{card.name}"])
+        emit(output, _document(card), lambda: _described(card), [f"run/{card.name}"])
         if card.state == FAILED:
-            say(f"\nhint: dtkpipe logs {card.name} --failed")
+            say(
+                "\n".join(
+                    ["", *([f"hint: {card.hint}"] if card.hint else []), f"hint: dtkpipe logs {card.name} --failed"]
+                )
+            )
+
+    @app.command()
+    def wait(
+        run: Run,
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
+        timeout: Annotated[
+            int, typer.Option(min=0, metavar="SECONDS", help="Give up after so long, with exit code 12; 0: never")
+        ] = 0,
+        output: AnyForm = "table",
+    ) -> None:
+        """Wait until a run has ended, and exit as it did: 0, 10 failed, 11 cancelled, 12 timed out or not known."""
+        from dtkpipe.app.runs import outcome
+        from dtkpipe.report.card import headline
+
+        found = found_in(looked_at(engine, kubeconfig, context, namespace), run, quiet=output != "table")
+        until = time.monotonic() + timeout if timeout else None
+        card = found.place.wait(found.card.name, until)
+        emit(output, _document(card), lambda: headline(card), [f"run/{card.name}"])
+        if error := outcome(card):
+            raise error
+
+    @app.command()
+    def cancel(
+        names: RunNames,
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
+    ) -> None:
+        """End runs. What always runs at their end still does, where the engine can (not on Argo Workflows)."""
+        places = looked_at(engine, kubeconfig, context, namespace)
+        for found in [found_in(places, name) for name in names]:
+            done = found.place.cancel(found.card.name)
+            print(f"run/{found.card.name} {'cancelled' if done else f'has ended: {found.card.state}'}")
+
+    @app.command()
+    def retry(
+        run: Run,
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
+        from_failed: Annotated[
+            bool, typer.Option("--from-failed", help="Take over what succeeded, where its images are still there")
+        ] = False,
+        output: AnyForm = "name",
+    ) -> None:
+        """Try a run again that failed or was cancelled: a new run of the same inputs.
+
+        The run before stays, with its logs. On this machine `dtkpipe submit` does it: it goes on where it was.
+        """
+        found = found_in(looked_at(engine, kubeconfig, context, namespace), run)
+        card = found.place.retry(found.card.name, from_failed=from_failed)
+        if taken := [step.name for step in card.steps if step.reused]:
+            say(f"taken over from {found.card.name}: {', '.join(taken)}")
+        elif from_failed:
+            say(f"nothing of {found.card.name} can be taken over: all of it runs again")
+        emit(output, _document(card), lambda: card.name, [f"run/{card.name}"])
+        say(f"next: dtkpipe wait {card.name}")
 
     @app.command()
     def delete(
-        names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Names of runs", autocompletion=_names)],
+        names: RunNames,
+        engine: Engine = "",
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = None,
     ) -> None:
-        """Delete runs and their logs."""
-        from dtkpipe.app.runs import Runs
-        from dtkpipe.resources import state_dir
+        """Delete runs and their logs; what they published stays."""
+        places = looked_at(engine, kubeconfig, context, namespace)
+        for found in [found_in(places, name) for name in names]:
+            found.place.delete(found.card.name)
+            print(f"run/{found.card.name} deleted")
 
-        runs = Runs(state_dir(os.environ))
-        found = [runs.find(name).name for name in names]
-        for name in found:
-            runs.delete(name)
-            print(f"run/{name} deleted")
+
+def _document(card: RunCard) -> Any:
+    import json
+
+    return json.loads(card.to_json())
+
+
+def _table(cards: list[RunCard]) -> str:
+    from dtkpipe.report.card import seconds
+
+    now = time.time()
+    rows = [
+        (
+            card.name,
+            card.engine,
+            card.state,
+            card.result("resolve", "KERNEL") or card.inputs.get("kernel", "") or "-",
+            card.result("verify", "VERDICT") or "-",
+            seconds(card.finished - card.created) or "-",
+            _age(now - card.created),
+            _short(card.cause),
+        )
+        for card in cards
+    ]
+    return table(("NAME", "ENGINE", "STATE", "KERNEL", "VERDICT", "TIME", "AGE", "CAUSE"), rows)
+
+
+def _described(card: RunCard) -> str:
+    from dtkpipe.cli import tree
+    from dtkpipe.report.card import aligned, facts, nodes, proofs
+
+    cause = [f"cause     {card.cause}"] if card.cause else []
+    lines = [*tree.lines(card, time.time(), Look.of(sys.stdout)), "", tree.columns(facts(card)), *cause]
+    tables = [aligned(one) for one in (proofs(card), nodes(card))]
+    return "\n".join([*lines, *(text for one in tables if one for text in ("", one))])
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _CAUSE else f"{line[: _CAUSE - 1]}…"
 
 
 def _age(seconds: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dtkpipe.engines.pods import Trouble
+from dtkpipe.engines.resume import DONE, read
 from dtkpipe.values.run import (
     CANCELLED,
     FAILED,
@@ -31,6 +32,7 @@ class Observed:
     engine: str
     namespace: str
     labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     pipeline: str
     inputs: Mapping[str, str]
     created: float
@@ -87,7 +89,9 @@ def step_of(
 
 def finished_card(seen: Observed) -> RunCard:
     """Return the card of a run: its cause is that of its first failed task, else what the engine says."""
-    steps = _out_of_time(seen) if seen.out_of_time else seen.steps
+    taken = read(seen.annotations.get(DONE, ""))
+    over = tuple(StepRecord(name=task, state=SUCCEEDED, reused=True, results=taken[task]) for task in taken)
+    steps = over + (_out_of_time(seen) if seen.out_of_time else seen.steps)
     failed = next((step for step in steps if step.state == FAILED and step.cause), None)
     why = seen.message
     if failed and seen.state == FAILED:

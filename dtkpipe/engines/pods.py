@@ -7,7 +7,7 @@ pkg/kubelet/images/types.go, pkg/kubelet/kuberuntime/kuberuntime_container.go, p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -116,6 +116,26 @@ def warned(pod: str, events: Sequence[Object]) -> Trouble:
     about = (one for one in reversed(events) if one.get("type") == "Warning" and _is_about(one, pod))
     told = (said(str(one.get("reason") or ""), str(one.get("message") or "")) for one in about)
     return next((one for one in told if one), NONE)
+
+
+def containers(pod: Object, is_own: Callable[[str], bool]) -> list[str]:
+    """Return the containers of a pod that have something to say: those of the task, and of the engine's what failed.
+
+    Only those that have started: the others have no log.
+    """
+    found = []
+    for one in _all(pod.get("status") or {}):
+        state, name = _state(one), str(one.get("name"))
+        over = state.get("terminated") or {}
+        has_log = bool(state.get("running") or over.get("containerID"))
+        if has_log and (is_own(name) or over.get("exitCode")):
+            found.append(name)
+    return found
+
+
+def started_before(pod: Object, container: str, moment: float) -> bool:
+    """Say whether a container of the pod was started before `moment`, in seconds since the epoch."""
+    return 0 < facts(pod, container).started < moment
 
 
 def said(reason: str, message: str = "", image: str = "") -> Trouble:

@@ -27,14 +27,24 @@ Options:
   -h, --help            Show this message and exit.
 
 Run:
-  submit    Build, sign, prove and publish a kernel module
-  list      List runs
-  describe  Show how a run went
-  logs      Print the logs of a run
-  delete    Delete runs and their logs
-  matrix    Build many modules for many kernels, and keep them fresh
-  step      Run one step of a pipeline
-  registry  Serve the images that local runs made
+  submit       Build, sign, prove and publish a kernel module
+  list         List runs
+  describe     Show how a run goes, or went
+  logs         Print the logs of a run
+  wait         Wait until a run has ended, and exit as it did
+  cancel       End runs
+  retry        Try a run again that failed or was cancelled
+  delete       Delete runs and their logs
+  matrix       Build many modules for many kernels, and keep them fresh
+  label-nodes  Label nodes with the kernel they run, so that drivers find them
+  step         Run one step of a pipeline
+  registry     Serve the images that local runs made
+
+Drivers on nodes:
+  deploy      Roll a driver image out to the nodes that run its kernel
+  status      Show the drivers on nodes, and whether what is loaded is right
+  smoke-test  Prove on every node that the loaded modules are the image's
+  rollback    Put the image before back on every node
 
 Define (offline):
   compile  Print a pipeline as the YAML of an engine
@@ -48,11 +58,14 @@ Releases and kernels:
   catalog   List, refresh and check the lock of OpenShift releases
 
 Project:
-  init     Write the dtkpipe.yaml that can be inferred from a module's source
-  doctor   Check what this machine lacks, and fix it
-  config   Show the settings and where they come from
-  help     Explain a command or a topic
-  version  Print the version of dtkpipe
+  install    Put pipelines, accounts and rights onto a cluster
+  uninstall  Take them off again; runs, drivers and secrets stay
+  init       Write the dtkpipe.yaml that can be inferred from a module's
+             source
+  doctor     Check what this machine lacks, and fix it
+  config     Show the settings and where they come from
+  help       Explain a command or a topic
+  version    Print the version of dtkpipe
 
   Topics: dtkpipe help exit-codes, dtkpipe help environment
 """

@@ -189,8 +189,8 @@ def test_list_describe_logs_and_delete(mine: Cli) -> None:
     assert json.loads(mine("list", "-o", "json").out) == []
     name = mine(*submit(mine, "exit 1", "-o", "name")).out.strip().removeprefix("run/")
     head, row = mine("list").out.splitlines()
-    assert head.split() == ["NAME", "STATE", "KERNEL", "VERDICT", "TIME", "AGE"]
-    assert row.split()[:2] == [name, "failed"]
+    assert head.split() == ["NAME", "ENGINE", "STATE", "KERNEL", "VERDICT", "TIME", "AGE", "CAUSE"]
+    assert row.split()[:3] == [name, "local", "failed"]
     shown = mine("describe", name)
     assert shown.out.splitlines()[0].split()[:2] == [name, "failed"]
     assert " ✔ one " in shown.out
@@ -206,6 +206,38 @@ def test_list_describe_logs_and_delete(mine: Cli) -> None:
     assert mine("logs", name, "-t", "one", "--failed").code == 9
     assert mine("delete", name).out == f"run/{name} deleted\n"
     assert mine("delete", name).code == 5
+
+
+def test_wait_exits_as_the_run_did(mine: Cli) -> None:
+    name = mine(*submit(mine, "exit 1", "-o", "name")).out.strip().removeprefix("run/")
+    said = mine("wait", name, "-o", "name")
+    assert (said.code, said.out) == (10, f"run/{name}\n")
+    assert said.err.startswith(f"error: run {name} failed: two: ")
+
+
+def test_cancel_ends_a_run_that_goes_on_elsewhere(mine: Cli, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with started(mine, *submit(mine, f"cat {gate}")) as run:
+        name = wait_for_run(mine, "two")
+        late = mine("wait", name, "--timeout", "1")
+        assert (late.code, late.out) == (12, "")
+        assert mine("delete", name).code == 8
+        assert mine("cancel", name).out == f"run/{name} cancelled\n"
+        assert mine("wait", name).code == 11
+        run.communicate(timeout=60)
+    assert mine("cancel", name).out == f"run/{name} has ended: cancelled\n"
+    said = mine("retry", name)
+    assert said.code == 8
+    assert "give the same `dtkpipe submit` again" in said.err
+
+
+def test_a_run_of_this_machine_has_no_nodes(mine: Cli) -> None:
+    name = mine(*submit(mine, "exit 1", "-o", "name")).out.strip().removeprefix("run/")
+    for words in (["--node", "n"], ["--attempt", "1"], ["--previous"]):
+        assert mine("logs", name, *words).code == 8
+    for words in (["--node", "n", "--failed"], ["--attempt", "1", "--previous"], ["-f", "-p"]):
+        assert mine("logs", name, *words).code == 2
 
 
 def test_logs_follow_a_run_to_its_end(mine: Cli, tmp_path: Path) -> None:

@@ -58,6 +58,19 @@ def card(workflow: Object, pods: Iterable[Object] = (), events: Iterable[Object]
     return _Run(workflow, tuple(pods), tuple(events)).card()
 
 
+def task_of(pod: Object) -> str:
+    """Return the task whose try a pod is: its node is called `<run>.<task>`, or `<run>.<task>(<number>)`."""
+    meta = pod.get("metadata") or {}
+    run = (meta.get("labels") or {}).get("workflows.argoproj.io/workflow", "")
+    node = str((meta.get("annotations") or {}).get("workflows.argoproj.io/node-name", ""))
+    return node.removeprefix(f"{run}.").partition("(")[0]
+
+
+def is_own(container: str) -> bool:
+    """Say whether a container of a pod is the task's, and not Argo's."""
+    return container not in ("init", "wait")
+
+
 @dataclass(frozen=True)
 class _Run:
     workflow: Object
@@ -100,6 +113,7 @@ class _Run:
                 engine="argo",
                 namespace=str(self.meta.get("namespace", "")),
                 labels=self.meta.get("labels") or {},
+                annotations=self.meta.get("annotations") or {},
                 pipeline=str((self.spec.get("workflowTemplateRef") or {}).get("name", "")),
                 inputs=self._inputs(),
                 created=seconds(self.meta.get("creationTimestamp")),
@@ -171,8 +185,7 @@ class _Run:
         seen = facts(pod, MAIN) if pod else None
         name = self._pod_name(node) if node.get("type") == "Pod" else ""
         message, state, late = str(node.get("message") or ""), self._state(node), _late(str(node.get("message") or ""))
-        code = (node.get("outputs") or {}).get("exitCode")
-        ran = bool(seen.started if seen else code)
+        ran = bool(seen.started if seen else (node.get("outputs") or {}).get("exitCode"))
         known = (seen.trouble if seen else NONE) or (NONE if ran else warned(name, self.events))
         why = blame(_results(node), known or (NONE if late is not Late.NO else _why(message)), late, ran=ran)
         attempt = Attempt(
@@ -180,13 +193,7 @@ class _Run:
             queued=seconds(node.get("startedAt")),
             started=_started(seen, node, ran=ran),
             finished=(seen.finished if seen else 0) or seconds(node.get("finishedAt")),
-            exit_code=OUT_OF_TIME
-            if late is not Late.NO
-            else int(code)
-            if code is not None
-            else seen.exit_code
-            if seen
-            else None,
+            exit_code=_code(node, message, seen) if late is Late.NO else OUT_OF_TIME,
             cause=why.cause if state in (FAILED, PENDING) else "",
             pod=name,
         )
@@ -230,6 +237,15 @@ def _late(message: str) -> Late:
     if "Step exceeded its deadline" in message or "exceeded workflow deadline" in message:
         return Late.RUN
     return Late.TASK if any(words in message for words in _TIMES) else Late.NO
+
+
+def _code(node: Object, message: str, seen: PodFacts | None) -> int | None:
+    """Return the exit code of a try: its program's, or that of the container that failed before it."""
+    if (code := (node.get("outputs") or {}).get("exitCode")) is not None:
+        return int(code)
+    if found := _REASON.match(message):
+        return int(found[3])
+    return seen.exit_code if seen else None
 
 
 def _started(seen: PodFacts | None, node: Object, *, ran: bool) -> float:

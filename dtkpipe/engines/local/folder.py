@@ -11,12 +11,13 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dtkpipe.errors import DtkpipeError, InvalidError
+from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError
 from dtkpipe.values.run import CANCELLED, PENDING, RUNNING, RunCard
 
 
@@ -160,6 +161,26 @@ class RunFolder:
             return True
         return False
 
+    def interrupt(self) -> bool:
+        """Ask the process that works on the run to end it. False: none does.
+
+        Raises NotAllowedError for another user's process.
+        """
+        try:
+            holder = int((self.path / "lock").read_text() or "0")
+        except (OSError, ValueError):
+            holder = 0
+        # While the lock is held, the number in it is that of who holds it.
+        if not holder or not self.is_locked():
+            return False
+        try:
+            os.kill(holder, signal.SIGTERM)
+        except ProcessLookupError:
+            return False
+        except PermissionError as error:
+            raise NotAllowedError(f"run `{self.name}` is another user's process ({holder})") from error
+        return True
+
     def wait_until_idle(self) -> None:
         """Return when nobody works on the run any more."""
         with (self.path / "lock").open("rb") as file:
@@ -180,6 +201,9 @@ class RunFolder:
                     raise DtkpipeError(f"run `{self.name}` is running") from error
                 if not _is_still(file.fileno(), self.path / "lock"):
                     continue  # deleted while we waited
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+                file.flush()
                 yield
                 return
 

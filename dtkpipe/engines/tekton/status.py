@@ -7,7 +7,7 @@ from pods: pkg/pod/status.go.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +65,16 @@ def card(
     return _Run(run, tuple(task_runs), tuple(pods), tuple(events)).card()
 
 
+def task_of(pod: Object) -> str:
+    """Return the task whose try a pod is."""
+    return str(_labels(pod).get(TASK, ""))
+
+
+def is_own(container: str) -> bool:
+    """Say whether a container of a pod is the task's, and not Tekton's."""
+    return container.startswith("step-")
+
+
 @dataclass(frozen=True)
 class _Run:
     run: Object
@@ -102,6 +112,7 @@ class _Run:
                 engine="tekton",
                 namespace=str(meta.get("namespace", "")),
                 labels=_labels(self.run),
+                annotations=meta.get("annotations") or {},
                 pipeline=str((self.spec.get("pipelineRef") or {}).get("name", "")),
                 inputs=self._inputs(),
                 created=seconds(meta.get("creationTimestamp")),
@@ -154,7 +165,7 @@ class _Run:
         condition = _condition(status)
         reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
         state = _state(condition)
-        step: Object = next((one for one in status.get("steps") or () if one.get("name") == task), {})
+        step = _telling_step(task, status.get("steps") or ())
         over, runs = step.get("terminated") or {}, step.get("running") or {}
         if not over.get(
             "containerID"
@@ -178,6 +189,12 @@ class _Run:
             pod=name,
         )
         return attempt, why
+
+
+def _telling_step(task: str, steps: Sequence[Object]) -> Object:
+    """Return the step that failed first, else the one that bears the task's name: the others prepare for it."""
+    failed = (one for one in steps if (one.get("terminated") or {}).get("exitCode"))
+    return next(failed, None) or next((one for one in steps if one.get("name") == task), {})
 
 
 def _late(reason: str, why_stopped: str) -> Late:
