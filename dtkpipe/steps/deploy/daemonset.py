@@ -87,13 +87,10 @@ def module_label(module: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "_", module)[:63].strip("._-")
 
 
-def config_map(wanted: Deployment, owner: Mapping[str, Any] | None = None) -> Object:
+def config_map(wanted: Deployment, owner: Mapping[str, Any]) -> Object:
     """Return the ConfigMap with the loader; it goes with its `owner`, the DaemonSet."""
-    metadata: Object = {"name": wanted.config_map, "labels": _labels(wanted)}
-    if owner:
-        metadata["ownerReferences"] = [
-            {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": wanted.name, "uid": owner["metadata"]["uid"]}
-        ]
+    owned = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": wanted.name, "uid": owner["metadata"]["uid"]}
+    metadata = {"name": wanted.config_map, "labels": _labels(wanted), "ownerReferences": [owned]}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"load": wanted.loader}}
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError
+from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, RunFailedError, UnreachableError
 from dtkpipe.steps.deploy import daemonset as ds
 from dtkpipe.steps.deploy.standing import DOWN, ELSEWHERE, FAILED, LOADED, NO_POD, WAITING, Standing, standings
 from dtkpipe.values.kernel import Kernel
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from dtkpipe.clients.cluster import Cluster
 
 Object = dict[str, Any]
-PUT_BACK_LIMIT = 180.0
+T = TypeVar("T")
+PUT_BACK_LIMIT = 120.0
 """Seconds that nodes have to get back what they had before."""
+_PATIENCE, _SETTLING = 120.0, 15.0
+"""Seconds that the API server may be away, and may refuse what it allowed before."""
 _SLICE = 10.0
 """Seconds after which nodes are looked at again; changes of pods are seen as they come."""
 
@@ -91,8 +94,8 @@ class Rollout:
         """
         made = ds.daemon_set(wanted, strategy=strategy)
         self.cluster.apply(made, self.namespace, dry_run=True)
-        self.cluster.apply(ds.config_map(wanted), self.namespace)
         done = self.cluster.apply(made, self.namespace)
+        # With its owner from the beginning: OpenShift lets only those set an owner later who may delete the object.
         self.cluster.apply(ds.config_map(wanted, owner=done), self.namespace)
         return Workload(done)
 
@@ -123,8 +126,9 @@ class Rollout:
         labels = f"{ds.DRIVER_LABEL}={workload.name}"
         told: dict[str, str] = {}
         while True:
-            known = self._nodes(workload, nodes)
-            pods = {one["metadata"]["uid"]: one for one in self.cluster.list(PODS, self.namespace, labels=labels)}
+            known = self._patiently(lambda: self._nodes(workload, nodes))
+            there = self._patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
+            pods = {one["metadata"]["uid"]: one for one in there}
             found = self._look(workload, known, pods, told)
             until = min(self.deadline, time.monotonic() + _SLICE)
             for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=until):
@@ -138,10 +142,11 @@ class Rollout:
                 raise self._failure(failed[0], found)
             if _settled(found):
                 # A node that went down is seen now, not before.
-                found = self._look(workload, self._nodes(workload, nodes), pods, told)
+                known = self._patiently(lambda: self._nodes(workload, nodes))
+                found = self._look(workload, known, pods, told)
                 if _settled(found):
                     return found
-            if any(one.why == NO_POD for one in found) and (trouble := troubles.new()):
+            if any(one.why == NO_POD for one in found) and (trouble := self._patiently(troubles.new)):
                 raise RolloutFailedError(f"the cluster makes no pod for {workload.name}", trouble, standings=found)
             if time.monotonic() >= self.deadline:
                 raise self._late(workload, found)
@@ -186,15 +191,34 @@ class Rollout:
         if found:
             return
         labels = f"{ds.DRIVER_LABEL}={name}"
-        left = {one["metadata"]["name"] for one in self.cluster.list(PODS, self.namespace, labels=labels)}
-        if left:
-            self.say(f"waiting for pods of a driver that was removed: {', '.join(sorted(left))}")
-            for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=self.deadline):
-                if kind == "DELETED":
-                    left.discard(pod["metadata"]["name"])
-                if not left:
-                    return
-            raise RolloutFailedError(f"pods of daemonset/{name} do not end: {', '.join(sorted(left))}", standings=())
+        there = self.cluster.list(PODS, self.namespace, labels=labels)
+        left = {one["metadata"]["name"]: str(one["spec"].get("nodeName") or "") for one in there}
+        if not left:
+            return
+        self.say(f"waiting for daemonset/{name} to be gone from {', '.join(sorted(left.values()))}")
+        for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=self.deadline):
+            if kind == "DELETED":
+                left.pop(pod["metadata"]["name"], None)
+            if not left:
+                return
+        raise RolloutFailedError(
+            f"pods of daemonset/{name} do not end on {', '.join(sorted(left.values()))}",
+            "their modules do not unload, or the node does not answer", standings=(),
+            hint="restart the node: nothing is loaded after that",
+        )  # fmt: skip
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask again while the API server is away, as watches do by themselves: a rollout outlives its restart."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return ask()
+            except (UnreachableError, NotAllowedError) as error:
+                # One that starts refuses for a moment what it allows: its own caches are empty.
+                most = _PATIENCE if isinstance(error, UnreachableError) else _SETTLING
+                if time.monotonic() - begun > most:
+                    raise
+                time.sleep(1)
 
     def _template_of(self, workload: Workload, image: str) -> Object | None:
         """Return the newest template of the DaemonSet's history that has `image`."""
@@ -236,7 +260,7 @@ class Rollout:
     def _failure(self, one: Standing, found: Sequence[Standing]) -> RolloutFailedError:
         first, *more = one.why.splitlines()
         return RolloutFailedError(
-            f"node {one.node}: {first}", *more[:12], standings=found,
+            f"node {one.node}: {first}", *(line.strip() for line in more[:12]), standings=found,
             hint=f"kubectl -n {self.namespace} logs -l {ds.DRIVER_LABEL} --prefix",
         )  # fmt: skip
 
