@@ -159,6 +159,9 @@ build = StepTask(
     timeout=3600,
     retries=1,
 )
+# The two halves of a build with kaniko, which runs between them: dtkpipe/builders.py puts them into one pod.
+prepare_build = StepTask(step="prepare-build", secrets=build.secrets)
+finish_build = StepTask(step="finish-build")
 sign = StepTask(
     step="sign",
     secrets=(REGISTRY_AUTH, SIGNING_KEY),
@@ -188,7 +191,7 @@ rollback = StepTask(
 clean = StepTask(step="clean", retries=1)
 report = StepTask(step="report", secrets=())
 
-ALL = (resolve, build, sign, verify, publish, deploy, smoke_test, rollback, clean, report)
+ALL = (resolve, build, prepare_build, finish_build, sign, verify, publish, deploy, smoke_test, rollback, clean, report)
 
 
 def statuses(tasks: Sequence[Task]) -> Joined:

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 from dtkpipe.app.params import complete, known
+from dtkpipe.builders import refuse_what_kaniko_cannot
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.rendered import Form, Object, Rendered
 from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, UnsupportedError, UsageError
-from dtkpipe.model.images import DEFAULTS, RUNNER
+from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.source import Source
@@ -37,6 +38,7 @@ class Wanted:
     form: Form = Form.TEMPLATE
     params: Mapping[str, str]
     runner_image: str = DEFAULTS[RUNNER]
+    kaniko_image: str = DEFAULTS[KANIKO]
     run_name: str = ""
     strict: bool = False
     """Refuse what the engine does otherwise than the pipeline asks, instead of saying so."""
@@ -55,11 +57,11 @@ def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
         params = known(pipeline, wanted.params)
     else:
         params = complete(pipeline, wanted.params)
-        _reachable(params.get("repo", ""))
+        refuse_local_source(params.get("repo", ""))
     _names(pipeline, params, wanted.run_name)
-    rendered: Rendered = engine.render(
-        pipeline, wanted.form, params, images={RUNNER: _pinned(wanted.runner_image)}, run_name=wanted.run_name
-    )
+    refuse_what_kaniko_cannot(pipeline, params)
+    images = {RUNNER: _pinned(wanted.runner_image), KANIKO: _pinned(wanted.kaniko_image)}
+    rendered: Rendered = engine.render(pipeline, wanted.form, params, images=images, run_name=wanted.run_name)
     if wanted.strict and rendered.unsupported:
         raise UnsupportedError(
             f"{wanted.engine} does not do all that pipeline `{pipeline.name}` asks",
@@ -74,9 +76,9 @@ def compile_pipeline(pipeline: Pipeline, wanted: Wanted) -> Rendered:
     return rendered
 
 
-def _reachable(repo: str) -> None:
-    """Refuse a source that only this machine has."""
-    if repo and not Source.parse(repo, here=Path.cwd()).remote:
+def refuse_local_source(repo: str) -> None:
+    """Raise UsageError for a source that only this machine has."""
+    if repo and (repo.startswith("file:") or not Source.parse(repo, here=Path.cwd()).remote):
         raise UsageError(
             f"`{repo}` is on this machine: a pod cannot read it",
             hint="give a git URL, or build it here: dtkpipe submit --engine local",

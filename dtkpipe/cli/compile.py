@@ -25,6 +25,10 @@ As = Annotated[
 RunnerImage = Annotated[
     str, typer.Option("--runner-image", metavar="IMAGE", help="Image of dtkpipe's steps, instead of the released one")
 ]
+Builder = Annotated[str, typer.Option("--builder", metavar="BUILDER", help="What builds images: buildah or kaniko")]
+KanikoImage = Annotated[
+    str, typer.Option("--kaniko-image", metavar="IMAGE", help="Image of kaniko, instead of the one of its last version")
+]
 RunName = Annotated[str, typer.Option("--run-name", metavar="NAME", help="Name of the run, instead of a generated one")]
 Strict = Annotated[bool, typer.Option("--strict", help="Fail (exit 8) where the engine does other than asked")]
 
@@ -49,7 +53,9 @@ def register(app: typer.Typer) -> None:
         check: Annotated[
             bool, typer.Option("--check", help="With --dir: write nothing, exit 1 if the files differ")
         ] = False,
+        builder: Builder = "buildah",
         runner_image: RunnerImage = "",
+        kaniko_image: KanikoImage = "",
         run_name: RunName = "",
         strict: Strict = False,
     ) -> None:
@@ -65,7 +71,10 @@ def register(app: typer.Typer) -> None:
 
         if check and not folder:
             raise UsageError("--check compares files: it needs --dir", hint="dtkpipe diff compares with other files")
-        rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image, run_name, strict)
+        rendered = compiled_as_asked(
+            engine, pipeline, form, inputs, builder=builder, runner_image=runner_image, kaniko_image=kaniko_image,
+            run_name=run_name, strict=strict,
+        )  # fmt: skip
         if folder:
             _into_folder(rendered, folder, check)
         else:
@@ -75,18 +84,20 @@ def register(app: typer.Typer) -> None:
 
 
 def compiled_as_asked(
-    engine: str, pipeline: str, form: str, inputs: Inputs, runner_image: str, run_name: str, strict: bool
-) -> Rendered:
+    engine: str, pipeline: str, form: str, inputs: Inputs, *, builder: str = "buildah", runner_image: str = "",
+    kaniko_image: str = "", run_name: str = "", strict: bool = False,
+) -> Rendered:  # fmt: skip
     """Compile, and say on stderr what the engine does otherwise than the pipeline asks."""
     from dtkpipe.app.compile import Wanted, compile_pipeline
     from dtkpipe.app.pipelines import load
+    from dtkpipe.builders import with_builder
     from dtkpipe.engines.rendered import Form
-    from dtkpipe.model.images import DEFAULTS, RUNNER
+    from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 
-    chosen = load(pipeline)
+    chosen = with_builder(load(pipeline), builder)
     wanted = Wanted(
         engine=engine, form=Form(form), params=inputs.of(chosen), runner_image=runner_image or DEFAULTS[RUNNER],
-        run_name=run_name, strict=strict,
+        kaniko_image=kaniko_image or DEFAULTS[KANIKO], run_name=run_name, strict=strict,
     )  # fmt: skip
     rendered = compile_pipeline(chosen, wanted)
     for one in rendered.unsupported:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
         """
         from dtkpipe.app.diff import unified
 
-        rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image, run_name, strict=False)
+        rendered = compiled_as_asked(engine, pipeline, form, inputs, runner_image=runner_image, run_name=run_name)
         changes = unified(rendered, files)
         print(changes, end="")
         return 1 if changes else 0

@@ -20,10 +20,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from dtkpipe.cli.attempts import repeated
 from dtkpipe.errors import NotFoundError, UsageError
 from dtkpipe.resources import cache_dir, state_dir
-from dtkpipe.steps.contract import Room, StepRefusedError, flag, parse_args, render
+from dtkpipe.steps.contract import Room, StepRefusedError, flag, parse_args, render, repeated
 from dtkpipe.values.run import CAUSE, CAUSE_DOC, tell_cause
 
 if TYPE_CHECKING:
@@ -69,15 +68,9 @@ def _run(name: str, module: ModuleType, given: Mapping[str, str], files: Mapping
     args = parse_args(module.Args, given)
     documents: list[Mapping[str, Any]] = []
     with _work() as work:
-        keep = _keep(name)
-
-        def attempt(number: int) -> Any:
-            folder = Path(work, f"attempt-{number + 1}") if number else Path(work)
-            folder.mkdir(exist_ok=True)
-            return module.run(args, Room(folder, cache_dir(os.environ), dict(os.environ), _say, documents.append, keep))
-
+        room = Room(Path(work), cache_dir(os.environ), dict(os.environ), _say, documents.append, _keep(name))
         try:
-            results = repeated(attempt, os.environ, _say)
+            results = repeated(lambda number: module.run(args, room.again(number)), os.environ, _say)
         except StepRefusedError as refusal:
             _give(refusal.results, files, form, documents)
             raise

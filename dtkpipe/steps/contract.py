@@ -18,12 +18,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, get_type_hints
 
-from dtkpipe.errors import RunFailedError, UsageError
+from dtkpipe.errors import RunFailedError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from dtkpipe.values.access import RegistryAccess
@@ -57,6 +58,12 @@ class Room:
     document: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Takes the step's whole answer, a JSON object: what `-o json` prints instead of the results, refused or not."""
     keep: Path | None = None
+
+    def again(self, number: int) -> Room:
+        """Return the room for attempt `number`, counted from 0: each has an empty folder."""
+        folder = self.work / f"attempt-{number + 1}" if number else self.work
+        folder.mkdir(exist_ok=True)
+        return replace(self, work=folder)
 
     @property
     def echo(self) -> IO[bytes] | None:
@@ -92,6 +99,35 @@ class StepRefusedError(RunFailedError):
     def __init__(self, what: str, *details: str, results: Any, hint: str = "") -> None:
         super().__init__(what, *details, hint=hint)
         self.results = results
+
+
+RETRIES = "DTKPIPE_RETRIES"
+"""Variable of the environment: how often a step may repeat itself. Not set: never, whoever started it decides."""
+PAUSE = 10.0
+"""Seconds before the first repetition; twice as long before each further one."""
+
+
+def repeated(
+    attempt: Callable[[int], Any], environ: Mapping[str, str], say: Callable[[str], None],
+    wait: Callable[[float], None] = time.sleep,
+) -> Any:  # fmt: skip
+    """Return what `attempt(0)` gives, or `attempt(1)` where a place did not answer (UnreachableError), and so on.
+
+    Nothing else is repeated, on every engine the same: Tekton could only repeat a task after any failure, a compile
+    error and a refusal included. Raises what the last attempt raises.
+    """
+    text = environ.get(RETRIES, "")
+    retries = int(text) if text.isdecimal() else 0
+    for number in range(retries):
+        try:
+            return attempt(number)
+        except UnreachableError as error:
+            pause = PAUSE * 2**number
+            for line in (error.what, *error.details):
+                say(line)
+            say(f"not reachable: again in {pause:.0f} s ({number + 1} of {retries})")
+            wait(pause)
+    return attempt(retries)
 
 
 def flag(field_name: str) -> str:

@@ -11,13 +11,15 @@ import yaml
 
 from dtkpipe.app.compile import Wanted, compile_pipeline
 from dtkpipe.app.pipelines import load
+from dtkpipe.builders import with_builder
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.rendered import Form, Object
 from dtkpipe.model.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = str(ROOT / "tests/fixtures/pipelines/scan.py")
-PIPELINES = ("kmod", "prebuild", OWN)
+KANIKO = "prebuild, kaniko"
+PIPELINES = ("kmod", "prebuild", KANIKO, OWN)
 ENGINES = ("argo", "tekton")
 PARAMS = {
     "release": "debian-12",
@@ -49,7 +51,7 @@ _OUTSIDE = (
 
 @cache
 def pipeline(name: str) -> Pipeline:
-    return load(name)
+    return with_builder(load("prebuild"), "kaniko") if name == KANIKO else load(name)
 
 
 @cache

@@ -8,9 +8,10 @@ import pytest
 
 from dtkpipe.cli.step import names
 from dtkpipe.engines.rendered import Form
+from dtkpipe.model.images import DEFAULTS
 from dtkpipe.steps.contract import flag, parse_args
 from dtkpipe.tasks import ALL
-from tests.contract.compiled import ENGINES, OWN, PIPELINES, nodes, objects, pipeline
+from tests.contract.compiled import ENGINES, KANIKO, OWN, PIPELINES, nodes, objects, pipeline
 
 DIGEST = f"sha256:{'0' * 64}"
 SAMPLES = {
@@ -47,7 +48,7 @@ def test_the_graph_is_the_models(engine: str, name: str) -> None:
         assert node.after == set(task.needs)
         assert node.always == (task in model.finally_)
         assert node.timeout == task.timeout
-        variables = {one["name"]: one["value"] for one in node.container["env"]}
+        variables = {one["name"]: one["value"] for one in node.containers[0]["env"]}
         if "DTKPIPE_RETRIES" in variables:
             assert variables["DTKPIPE_RETRIES"] == str(task.retries)
         assert node.retries == (0 if engine == "tekton" and "DTKPIPE_RETRIES" in variables else task.retries)
@@ -59,29 +60,33 @@ def test_the_graph_is_the_models(engine: str, name: str) -> None:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_steps_take_the_argv(engine: str, name: str) -> None:
     for task, node in nodes(engine, name).items():
-        command = [*node.container["command"], *node.container["args"]]
-        if command[:2] != ["dtkpipe", "step"]:
+        for container in node.containers:
+            command = [*container["command"], *container["args"]]
+            if command[:2] == ["dtkpipe", "step"]:
+                _taken(task, command[2], command[3:], last=container is node.container)
+
+
+def _taken(task: str, name: str, flags: list[str], *, last: bool) -> None:
+    step = next(one for one in ALL if one.step == name)
+    assert step.step in names()
+    given, results = {}, set()
+    for token in flags:
+        name_of_flag, value = re.fullmatch(r"--([a-z-]+)=(.*)", token).groups()  # type: ignore[union-attr]
+        if name_of_flag.startswith("result-"):
+            results.add(name_of_flag)
+            assert re.fullmatch(r"<result [A-Z_]+>", value)
             continue
-        step = next(one for one in ALL if one.step == command[2])
-        assert step.step in names()
-        given, results = {}, set()
-        for token in command[3:]:
-            name_of_flag, value = re.fullmatch(r"--([a-z-]+)=(.*)", token).groups()  # type: ignore[union-attr]
-            if name_of_flag.startswith("result-"):
-                results.add(name_of_flag)
-                assert re.fullmatch(r"<result [A-Z_]+>", value)
-                continue
-            assert name_of_flag not in given, f"{task}: --{name_of_flag} twice"
-            given[name_of_flag] = re.sub(r"<input ([^>]+)>", lambda found: SAMPLES.get(found[1], ""), value)
-            if name_of_flag == "repo":
-                given[name_of_flag] = "https://git.example/org/kmod"
-            if name_of_flag == "verdict":
-                given[name_of_flag] = "proven"
-            if name_of_flag == "workload":
-                given[name_of_flag] = "daemonset/kmod"
-        parse_args(step.module.Args, given)
-        fields = step.module.Results.__dataclass_fields__
-        assert results == {"result-cause", *(f"result-{flag(one)}" for one in fields)}
+        assert name_of_flag not in given, f"{task}: --{name_of_flag} twice"
+        given[name_of_flag] = re.sub(r"<input ([^>]+)>", lambda found: SAMPLES.get(found[1], ""), value)
+        if name_of_flag == "repo":
+            given[name_of_flag] = "https://git.example/org/kmod"
+        if name_of_flag == "verdict":
+            given[name_of_flag] = "proven"
+        if name_of_flag == "workload":
+            given[name_of_flag] = "daemonset/kmod"
+    parse_args(step.module.Args, given)
+    fields = step.module.Results.__dataclass_fields__
+    assert results == ({"result-cause", *(f"result-{flag(one)}" for one in fields)} if last else set())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -92,11 +97,13 @@ def test_no_script_no_shell_no_moving_image(engine: str, name: str, form: Form) 
     assert '"script"' not in text
     assert '"source"' not in text
     for task, node in nodes(engine, name).items():
-        command = node.container["command"] + node.container["args"]
-        assert not {"sh", "bash", "/bin/sh", "-c"} & set(command), task
-        image = node.container["image"]
-        assert re.search(r":[^/]+$", image), image
-        assert not image.endswith(":latest")
+        for container in node.containers:
+            command = container["command"] + container["args"]
+            assert not {"sh", "bash", "/bin/sh", "-c"} & set(command), task
+            image = container["image"]
+            assert re.search(r":[^/]+$", image), image
+            assert not image.endswith(":latest")
+            assert container["imagePullPolicy"] == "IfNotPresent"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -143,6 +150,37 @@ def test_rights_are_what_the_tasks_say(engine: str) -> None:
     assert accounts.pop("deploy") == accounts.pop("rollback") == "dtkpipe-deploy"
     assert accounts.pop("smoke-test") == "dtkpipe-smoke-test"
     assert set(accounts.values()) == {"dtkpipe-task"}
+
+
+BASELINE = {"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+            "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"}  # fmt: skip
+"""What Pod Security `baseline` lets a container add: kubernetes.io/docs/concepts/security/pod-security-standards."""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_container_fits_into_a_baseline_namespace(engine: str, name: str) -> None:
+    for task, node in nodes(engine, name).items():
+        for container in node.containers:
+            context = container["securityContext"]
+            assert set(context["capabilities"].get("add", [])) <= BASELINE, task
+            assert context["capabilities"]["drop"] == ["ALL"]
+            assert not context["privileged"]
+            assert not context["allowPrivilegeEscalation"]
+            assert context.get("seccompProfile", {"type": "RuntimeDefault"}) == {"type": "RuntimeDefault"}
+        assert all({"emptyDir", "secret"} & set(volume) for volume in node.volumes)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_kaniko_is_root_where_it_builds(engine: str) -> None:
+    node = nodes(engine, KANIKO)["build"]
+    roots = [one["image"] for one in node.containers if not one["securityContext"]["runAsNonRoot"]]
+    assert roots == [DEFAULTS["kaniko"]]
+    prepare, kaniko, finish = node.containers
+    seen = [{mount["name"] for mount in one["volumeMounts"]} for one in (prepare, kaniko)]
+    assert seen == [{"workspace", "tmp", "secret-registry-auth", "secret-git"},
+                    {"workspace", "tmp", "secret-registry-auth"}]  # fmt: skip
+    assert all("seccompProfile" in one["securityContext"] for one in (prepare, kaniko, finish))
 
 
 def test_a_run_is_the_smallest_object() -> None:

@@ -13,6 +13,7 @@ from dtkpipe.app.doctor import NEEDS
 from dtkpipe.app.graph import draw
 from dtkpipe.app.install import Installation
 from dtkpipe.app.pipelines import load
+from dtkpipe.builders import with_builder
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
@@ -43,6 +44,10 @@ def expected() -> Iterator[tuple[Path, str]]:
         for engine in ENGINES:
             rendered = compile_pipeline(load(name), Wanted(engine=engine, form=form, params=params))
             yield HERE / case / f"{engine}.yaml", _without_version(dump(rendered.objects))
+    kaniko = with_builder(load("prebuild"), "kaniko")
+    for engine in ENGINES:
+        rendered = compile_pipeline(kaniko, Wanted(engine=engine, params={}))
+        yield HERE / "kaniko" / f"{engine}.yaml", _without_version(dump(rendered.objects))
     for file, form in GRAPHS.items():
         yield HERE / "own" / file, draw(load(OWN), form)
     yield from catalog()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from dtkpipe.values.source import Source
 
 if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
+    from dtkpipe.source.fetch import Fetched
     from dtkpipe.steps.build.image import Builder
 
 
@@ -55,8 +57,19 @@ def run(args: Args, room: Room) -> Results:
     Raises InvalidError for a source that is no module or contradicts itself, RunFailedError for one that does not
     compile, excludes the kernel, or gives other modules than its spec lists.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    builder = begin(args, room)
 
+    def build() -> tuple[str, bool]:
+        image = builder.build()
+        digest = builder.buildah.push(image.id, candidate_of(args))
+        builder.buildah.remove(image.id)
+        return digest, image.own
+
+    return finish(args, room, builder, build)
+
+
+def begin(args: Args, room: Room, fetched: Fetched | None = None) -> Builder:
+    """Fetch the source, unless that is done, and find out what it is. Raises what run() raises before it compiles."""
     from dtkpipe.clients.registry import Registry
     from dtkpipe.source.fetch import fetch
     from dtkpipe.source.recipe import Target, pairs, refuse_kernel
@@ -65,22 +78,41 @@ def run(args: Args, room: Room) -> Results:
 
     registry = Registry(args.access(room.environ))
     target = Target(kernel=args.kernel, arch=args.arch)
-    source = Source.parse(args.repo, args.ref, args.path, here=Path.cwd())
+    source = source_of(args)
     given = pairs(args.build_args)
-    fetched = fetch(source, room.work / "source")
+    fetched = fetched or fetch(source, room.work / "source")
     room.say(f"source: {fetched.title}")
     found = recognise(fetched.folder, Path(source.path).name or source.name, args.spec)
     refuse_kernel(found.spec, target)
     for note in found.notes:
         room.say(note)
     room.say(f"recipe: {found.spec.build.recipe or 'as written'}, from {found.how}")
-    builder = Builder(
+    return Builder(
         registry=registry, toolkit=args.toolkit, target=target, fetched=fetched, found=found, given=given,
         hermetic=args.hermetic, room=room,
     )  # fmt: skip
+
+
+def source_of(args: Args) -> Source:
+    """Return where the source is."""
+    return Source.parse(args.repo, args.ref, args.path, here=Path.cwd())
+
+
+def candidate_of(args: Args) -> ImageRef:
+    """Return the tag of the candidate."""
+    return args.staging.tagged(f"{args.run_name}-build")
+
+
+def finish(args: Args, room: Room, builder: Builder, build: Callable[[], tuple[str, bool]]) -> Results:
+    """Build, hold the candidate against what was promised, and label it.
+
+    `build` pushes the candidate and returns its digest, and whether the image is laid out by us.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as pool:
-        publishing = pool.submit(_publish_kernel, args, registry, room)
-        spec, digest = _candidate(args, room, builder, source)
+        publishing = pool.submit(_publish_kernel, args, builder.registry, room)
+        spec, digest = _candidate(args, room, builder, build)
         own, kernel_image = publishing.result()
     for name in spec.names:
         if name in own - set(spec.in_tree_modules_to_remove):
@@ -88,7 +120,7 @@ def run(args: Args, room: Room) -> Results:
     return Results(
         image_url=args.staging.name,
         image_digest=digest,
-        commit=fetched.commit,
+        commit=builder.fetched.commit,
         module=spec.name,
         kernel_image=str(kernel_image),
     )
@@ -113,18 +145,18 @@ def _publish_kernel(args: Args, registry: Registry, room: Room, again: bool = Tr
         return _publish_kernel(args, registry, room, again=False)
 
 
-def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tuple[ModuleSpec, str]:
+def _candidate(
+    args: Args, room: Room, builder: Builder, build: Callable[[], tuple[str, bool]]
+) -> tuple[ModuleSpec, str]:
     """Build, push and label the candidate; return what it holds, and its digest."""
     from dtkpipe.errors import RunFailedError
     from dtkpipe.steps.build import candidate
 
-    started = time.monotonic()
-    image = builder.build()
-    staged = args.staging.tagged(f"{args.run_name}-build")
-    staged = replace(staged, digest=builder.buildah.push(image.id, staged))
-    builder.buildah.remove(image.id)
-    files = candidate.inspect(builder.registry, staged.at(staged.digest), builder.target, room.work / "candidate")
-    if not image.own and files.config.architecture != args.arch.oci:
+    started, source = time.monotonic(), source_of(args)
+    digest, own = build()
+    staged = replace(candidate_of(args), digest=digest)
+    files = candidate.inspect(builder.registry, staged.at(digest), builder.target, room.work / "candidate")
+    if not own and files.config.architecture != args.arch.oci:
         raise RunFailedError(f"the Containerfile's image is for {files.config.architecture}, not {args.arch.oci}")
     built = candidate.modules_of(files, builder.target)
     spec = candidate.settle(builder.found, built)
@@ -134,7 +166,7 @@ def _candidate(args: Args, room: Room, builder: Builder, source: Source) -> tupl
     spec = replace(spec, source=_origin(source, builder.fetched.commit))
     labels = {**_labels(args, spec, builder.fetched.commit), LABEL: str(_key(args, spec.name, source, builder))}
     digest = candidate.finish(
-        builder.registry, staged, files, labels, builder.target.arch if image.own else None
+        builder.registry, staged, files, labels, builder.target.arch if own else None
     )  # fmt: skip
     return spec, digest
 

@@ -164,21 +164,26 @@ class Builder:
                 plan.context, plan.file, args=plan.args, network=plan.network, log=self.log, echo=self.room.echo
             )
         except ProcessFailedError as error:
-            raise self.failure(error.finished.output) from error
+            raise self.failed(error.finished.output) from error
 
-    def failure(self, output: str) -> DtkpipeError:
-        """Return why an image could not be built, from all that the builder said."""
-        spec = self.found.spec
+    def failed(self, output: str) -> DtkpipeError:
+        """Return why an image could not be built, from all that buildah said."""
         if found := _NETWORK.search(output):
             return UnreachableError("an image that the build needs cannot be fetched", found[0][:500])
         if not _COMMAND_FAILED.search(output):
             lines = [line for line in output.splitlines() if line.strip()]
             return RunFailedError("the image builder failed", *lines[-3:], *self._where())
+        return self.command_failed(output)
+
+    def command_failed(self, output: str) -> DtkpipeError:
+        """Return why a command of the build failed, from all that was said until then."""
         cause = first_cause(output)
         if cause.kind == "excluded":
-            return recipe.excluded(spec, self.target, cause.lines[0])
+            return recipe.excluded(self.found.spec, self.target, cause.lines[0])
         what = _WHAT.get(cause.kind, _OTHERWISE).format(kernel=self.target.kernel)
-        return RunFailedError(f"`{spec.name}` {what}", *cause.lines, *self._where(), hint=hint(cause))
+        return RunFailedError(
+            f"`{self.found.spec.name}` {what}", *cause.lines, *self._where(), hint=hint(cause)
+        )  # fmt: skip
 
     def _where(self) -> tuple[str, ...]:
         return (f"whole log: {self.log}",) if self.room.keep else ()
