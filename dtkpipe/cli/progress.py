@@ -8,7 +8,8 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from typing import Any
 from dtkpipe.cli import tree
 from dtkpipe.cli.output import Look, say
 from dtkpipe.report.card import seconds
-from dtkpipe.values.run import FAILED, RUNNING, RunCard, StepRecord
+from dtkpipe.values.run import FAILED, PENDING, RUNNING, RunCard, StepRecord
+
+_KEPT = 10_000
+"""Lines that are kept of a task whose log is no file here."""
 
 
 class Silent:
@@ -40,7 +44,7 @@ class Lines(Silent):
 
     def changed(self, card: RunCard, task: str) -> None:
         step = next(step for step in card.steps if step.name == task)
-        if step.state == RUNNING and not self.verbose:
+        if (step.state == RUNNING and not self.verbose) or (step.state == PENDING and not step.cause):
             return
         took = "" if step.reused else seconds(step.seconds)
         words = (time.strftime("%H:%M:%S"), f"{task:<11}", f"{step.state:<9}", f"{took:>8}", tree.note(step))
@@ -54,24 +58,33 @@ class Lines(Silent):
 class GitHub(Lines):
     """Like Lines, with each task's log as a group that can be folded, and its failure as an annotation."""
 
+    def __init__(self, *, verbose: bool) -> None:
+        super().__init__(verbose=verbose)
+        self.logs: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_KEPT))
+
     def changed(self, card: RunCard, task: str) -> None:
         step = next(step for step in card.steps if step.name == task)
         super().changed(card, task)
-        if step.state == RUNNING or step.reused:
+        if step.state in (PENDING, RUNNING) or step.reused:
             return
+        lines = list(self.logs.pop(task, ()))
         if Path(step.log).is_file():
-            _group(step)
+            lines = Path(step.log).read_text(errors="replace").splitlines()
+        if lines:
+            _group(step, lines)
         if step.state == FAILED:
             say(f"::error title={task}::{_escape(step.cause)}")
 
+    def said(self, task: str, line: str) -> None:
+        self.logs[task].append(line)
 
-def _group(step: StepRecord) -> None:
+
+def _group(step: StepRecord, lines: Sequence[str]) -> None:
     # What a module's build prints must not be taken for a command of ours.
     fence = secrets.token_hex(16)
     say(f"::group::{step.name} {step.state}\n::stop-commands::{fence}")
-    with Path(step.log).open(errors="replace") as log:
-        for line in log:
-            say(line.rstrip("\n"))
+    for line in lines:
+        say(line)
     say(f"::{fence}::\n::endgroup::")
 
 

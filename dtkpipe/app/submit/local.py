@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from dtkpipe.app.leftovers import sweep
 from dtkpipe.app.params import complete
 from dtkpipe.app.pipelines import load
 from dtkpipe.app.registry import loopback_registry
-from dtkpipe.app.runs import Runs
+from dtkpipe.app.runs import Runs, with_findings
 from dtkpipe.app.submit.request import (
     Named,
     OnThisMachine,
@@ -31,7 +31,6 @@ from dtkpipe.engines.local.engine import Order, Watcher, execute
 from dtkpipe.errors import InvalidError, NotFoundError, UnreachableError, UsageError
 from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.resources import cache_dir
-from dtkpipe.values.health import unpack
 from dtkpipe.values.run import RunCard
 from dtkpipe.values.source import Source
 
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from dtkpipe.clients.registry import Registry
     from dtkpipe.clients.transport import Patience
 
-CLUSTER_ONLY = ("deploy", "smoke-test")
+CLUSTER_ONLY = ("deploy", "smoke-test", "rollback")
 """Steps that change a kernel that is in use: on this machine only when asked for by name."""
 
 
@@ -108,10 +107,10 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
     with folder.locked(), contextlib.ExitStack() as stack:
         params = dict(prepared.params)
         _fill_in(pipeline, prepared.module, params, lambda: stack.enter_context(loopback_registry(cache, say)))
-        off = {task.name for task in pipeline.tasks if step_of(task) in CLUSTER_ONLY and not own.load_on_this_host}
+        off = [task.name for task in pipeline.all_tasks if step_of(task) in CLUSTER_ONLY and not own.load_on_this_host]
         if off:
             say(
-                f"this machine's kernel is left alone: {', '.join(sorted(off))} not run (--load-on-this-host runs them)"
+                f"this machine's kernel is left alone: {', '.join(off)} not run (--load-on-this-host runs them)"
             )
         order = Order(
             pipeline=pipeline,
@@ -124,21 +123,12 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
             from_step=own.from_step,
             force=prepared.request.force,
             always={task.name for task in pipeline.tasks if step_of(task) == "resolve"},
-            skip=off | {task.name for task in pipeline.finally_ if own.keep and step_of(task) == "clean"},
+            skip={*off, *(task.name for task in pipeline.finally_ if own.keep and step_of(task) == "clean")},
             keep=own.keep,
         )
         card = with_findings(execute(order, watcher))
         folder.save(card)
     return card
-
-
-def with_findings(card: RunCard) -> RunCard:
-    """Return the card with the verdict and the nodes that are among the results of its steps."""
-    from dtkpipe.proof.verdict import unpack_evidence
-
-    evidence = card.result("verify", "EVIDENCE")
-    verdict = unpack_evidence(evidence) if evidence else None
-    return replace(card, verdict=verdict, nodes=unpack(card.result("smoke-test", "NODES")))
 
 
 def _refuse_what_is_not_for_here(pipeline: Pipeline, request: Request) -> None:
