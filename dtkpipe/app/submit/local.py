@@ -109,9 +109,7 @@ def run(prepared: Prepared, runs: Runs, environ: Mapping[str, str], watcher: Wat
         _fill_in(pipeline, prepared.module, params, lambda: stack.enter_context(loopback_registry(cache, say)))
         off = [task.name for task in pipeline.all_tasks if step_of(task) in CLUSTER_ONLY and not own.load_on_this_host]
         if off:
-            say(
-                f"this machine's kernel is left alone: {', '.join(off)} not run (--load-on-this-host runs them)"
-            )
+            say(f"this machine's kernel is left alone: {', '.join(off)} not run (--load-on-this-host runs them)")
         order = Order(
             pipeline=pipeline,
             params=complete(pipeline, params),

@@ -170,7 +170,7 @@ class _Run:
         for task in self.order.pipeline.finally_:
             record = self.records.get(task.name)
             if task.name in self.order.skip:
-                self._change(task.name, state=SKIPPED, cause="kept on request")
+                self._change(task.name, state=SKIPPED, cause="left out on request")
             elif reused and record and record.key == self._key(task, self._results()):
                 self._reuse(task.name)
             else:
