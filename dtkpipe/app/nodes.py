@@ -11,6 +11,7 @@ from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.node import KERNEL_LABELS, OWN_LABEL, Node
 
 LABELLED, CORRECTED, UNCHANGED, KEPT = "labelled", "corrected", "unchanged", "left alone"
+UNKNOWN = "has not said its kernel yet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,9 @@ def label_nodes(cluster: Cluster, selector: str = "", *, dry_run: bool = False) 
     if not nodes:
         raise NothingSelectedError("no node is selected", f"selector: {selector or 'none'}")
     for node in nodes:
+        if not node.kernel:
+            yield Labelled(node=node.name, kernel="", outcome=UNKNOWN)
+            continue
         kernel = Kernel.parse(node.kernel)
         before = node.labels.get(OWN_LABEL)
         by = next((one for one in KERNEL_LABELS if one != OWN_LABEL and node.says(one, kernel)), "")

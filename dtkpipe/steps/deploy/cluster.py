@@ -17,7 +17,7 @@ from dtkpipe.steps.deploy.driver import read_driver
 from dtkpipe.steps.deploy.nodes import Selection, select
 from dtkpipe.steps.deploy.plan import host_folder, plan
 from dtkpipe.steps.deploy.rollout import PUT_BACK_LIMIT, Rollout, RolloutFailedError, Workload
-from dtkpipe.steps.deploy.standing import Standing
+from dtkpipe.steps.deploy.standing import LOADED, Standing
 from dtkpipe.values.node import Node, Toleration, parse_label
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def deploy(cluster: Cluster, args: Args, room: Room) -> dict[str, str]:
     wishes = _wishes(args)
     nodes = _nodes(cluster)
     selection = select(nodes, args.kernel, wishes.tolerations)
-    if not any(node.ready for node in selection.nodes):
-        raise NothingSelectedError(
-            f"every node that runs kernel {args.kernel} is down",
-            *(f"{node.name}: {node.trouble}" for node in selection.nodes[:10]),
-        )
     canaries = select(nodes, args.kernel, wishes.tolerations, wishes.canary) if wishes.canary else None
+    for chosen in filter(None, (selection, canaries)):
+        if not any(node.ready for node in chosen.nodes):
+            raise NothingSelectedError(
+                f"every {'canary' if chosen is canaries else 'node'} that runs kernel {args.kernel} is down",
+                *(f"{node.name}: {node.trouble}" for node in chosen.nodes[:10]),
+            )
     for name, taint in selection.repelled.items():
         room.say(f"{name} does not get it: taint {taint}")
     driver = read_driver(args, args.image, args.kernel, room)
@@ -88,11 +89,19 @@ def _waves(
             rollout.renew(first, only)
         else:
             first = rollout.apply(replace(wanted, only=canaries.only))
-        rollout.wait(first, only)
+        _somewhere(rollout.wait(first, only))
         rollout.say(f"the canaries have it: {', '.join(sorted(only))}")
     workload = rollout.apply(wanted)
-    found = rollout.wait(workload)
+    found = _somewhere(rollout.wait(workload))
     rollout.complete(workload)
+    return found
+
+
+def _somewhere(found: list[Standing]) -> list[Standing]:
+    """Return what was found. Raises RolloutFailedError when every node went down meanwhile: nothing is known then."""
+    if not any(one.state == LOADED for one in found):
+        why = [f"{one.node}: {one}" for one in found[:10]]
+        raise RolloutFailedError("no node has the driver: all went away", *why, standings=found)
     return found
 
 
@@ -145,7 +154,7 @@ def _nodes(cluster: Cluster) -> list[Node]:
 def summary(found: Sequence[Standing], limit: int = 1024) -> str:
     """Return JSON, node -> standing, of as many nodes as fit: those that are not well first."""
     kept: dict[str, str] = {}
-    for one in sorted(found, key=lambda one: (one.state == "loaded", one.node)):
+    for one in sorted(found, key=lambda one: (one.state == LOADED, one.node)):
         more = {**kept, one.node: str(one)[:200]}
         if len(json.dumps(more)) > limit:
             break
