@@ -28,7 +28,8 @@ _was_up = pytest.StashKey[bool]()
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what another cluster cannot do."""
-    config.stash[_was_up] = target.foreign() is not None or bringup.is_up(Box(layout.run()))
+    items.sort(key=lambda one: one.path.name == "test_teardown.py")
+    config.stash[_was_up] = bringup.is_up(Box(layout.run()))
     if target.foreign() is None:
         return
     left_out = [one for one in items if set(_OWN_ONLY) & set(getattr(one, "fixturenames", ()))]
@@ -48,9 +49,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Take the cluster down where these tests have brought it up; one that was up stays up."""
-    here = not hasattr(session.config, "workerinput")
-    if here and not session.config.stash.get(_was_up, True) and bringup.is_up(Box(layout.run())):
+    """Leave the cluster as it was found: down, or up."""
+    if hasattr(session.config, "workerinput") or _was_up not in session.config.stash or target.foreign() is not None:
+        return
+    if session.config.stash[_was_up]:
+        bringup.up(print)
+    else:
         bringup.down(print)
 
 

@@ -48,7 +48,9 @@ def up(say: Say) -> bool:
             with ThreadPoolExecutor() as pool:
                 _up(box, disk, pool.submit(shutil.copytree, storage, box.run.registry), say)
         except BaseException:
-            say(f"it did not come up; what its programs said is in {box.run.folder / 'log'}")
+            for log in sorted((box.run.folder / "log").glob("*.log")):
+                say(f"{log}:")
+                say("".join(f"  {line[:300]}\n" for line in log.read_text(errors="replace").splitlines()[-4:]))
             raise
         (box.run.folder / "content").write_text(_content())
         say(f"the cluster is up after {time.monotonic() - started:.0f} s")

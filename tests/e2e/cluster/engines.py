@@ -36,9 +36,19 @@ def argo(box: Box, kubectl: Kubectl) -> None:
     # Too large for what a client-side apply notes in the object.
     kubectl("apply", "--server-side", "-f", "-", stdin=f"{types}---\n{_namespace('argo')}")
     kubectl("-n", "argo", "create", "configmap", "workflow-controller-configmap")
-    kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", *_argo_types())
+    until("Argo's types are served", lambda: _established(kubectl) >= set(_argo_types()), 120)
     box.start("argo-controller", argo_controller(box.run), ARGO_ENVIRONMENT)
     wait_ready(box, "argo-controller")
+
+
+def _established(kubectl: Kubectl) -> set[str]:
+    found = kubectl.json("get", "customresourcedefinitions")["items"]
+    return {
+        one["metadata"]["name"]
+        for one in found
+        for said in one.get("status", {}).get("conditions") or ()
+        if (said["type"], said["status"]) == ("Established", "True")
+    }
 
 
 def _argo_types() -> Iterator[str]:

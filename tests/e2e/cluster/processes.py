@@ -108,7 +108,9 @@ class Box:
             "unshare", "--mount", "--pid", "--net", "--fork", "--kill-child", "--propagation", "private",
             "tini", "--", "sleep", "infinity",
         ]  # fmt: skip
-        self._note("box", _only_child(_spawn(holder, Path(os.devnull), os.environ)), [])
+        pid = _only_child(_spawn(holder, Path(os.devnull), os.environ))
+        _make_cgroups(pid)
+        self._note("box", pid, [])
         self.command(["mount", "-t", "proc", "proc", "/proc"])
         for kept in ("vm", "kernel"):  # what kubelet sets there would hold for the whole machine
             self.command(["mount", "--bind", "-o", "ro", f"/proc/sys/{kept}", f"/proc/sys/{kept}"])
@@ -118,12 +120,16 @@ class Box:
             self.command(["mount", "--bind", private, f"/var/{name}"])
         self.command(["mount", "-t", "tmpfs", "run", "/run"])
         self.command(["mount", "--make-rshared", "/"])  # pods may ask for mounts to be seen by others
-        _make_cgroups()
 
     def close(self) -> None:
-        """Kill everything and remove what the kernel does not remove by itself."""
-        if (known := self._known("box")) is not None:
-            known.signal(signal.SIGKILL)
+        """Kill everything and remove what the kernel does not remove by itself.
+
+        What is to be killed is found in the cgroup, so that it does not matter who still knows of it.
+        """
+        for cgroup in cgroups():
+            with contextlib.suppress(OSError):
+                for pid in (cgroup / "cgroup.procs").read_text().split():
+                    Known.of(int(pid)).signal(signal.SIGKILL)
         until("the cluster's cgroups are gone", _remove_cgroups, 30)
 
     def command(self, argv: Argv, stdin: str = "", ok: Sequence[int] = (0,)) -> str:
@@ -203,17 +209,21 @@ def cgroups() -> list[Path]:
     return sorted(found, key=lambda path: len(path.parts), reverse=True)
 
 
-def _make_cgroups() -> None:
-    """Make the cgroup that pods live below, with all controllers: kubelet takes no other."""
+def _make_cgroups(holder: int) -> None:
+    """Make the cgroup that pods live below, with all controllers, as kubelet wants it, and put the holder there too."""
     for hierarchy in _hierarchies():
-        ours = hierarchy / layout.CGROUP
-        ours.mkdir(exist_ok=True)
-        if (hierarchy / "cgroup.controllers").exists():
-            for controller in (hierarchy / "cgroup.controllers").read_text().split():
-                (hierarchy / "cgroup.subtree_control").write_text(f"+{controller}")
-        if (hierarchy / "cpuset.effective_cpus").exists():  # of version 1: a new one starts empty
-            for name in ("cpuset.cpus", "cpuset.mems"):
-                (ours / name).write_text((hierarchy / name).read_text())
+        parent = hierarchy
+        for name in (layout.CGROUP, "holder"):
+            child = parent / name
+            child.mkdir(exist_ok=True)
+            if (parent / "cgroup.controllers").exists():
+                for controller in (parent / "cgroup.controllers").read_text().split():
+                    (parent / "cgroup.subtree_control").write_text(f"+{controller}")
+            if (parent / "cpuset.mems").exists() and not (parent / "cgroup.controllers").exists():
+                for setting in ("cpuset.cpus", "cpuset.mems"):  # of version 1: a new one starts empty
+                    (child / setting).write_text((parent / setting).read_text())
+            parent = child
+        (parent / "cgroup.procs").write_text(str(holder))
 
 
 def _remove_cgroups() -> bool:
