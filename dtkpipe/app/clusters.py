@@ -107,8 +107,8 @@ def is_configured(where: Where, environ: Mapping[str, str] = os.environ) -> bool
     return bool(where.kubeconfig or where.context or environ.get("KUBECONFIG")) or home.is_file() or _ACCOUNT.is_file()
 
 
-def installed(place: Place, engine: Engine, pipeline: str) -> Object:
-    """Return the object that a pipeline is installed as.
+def installed(place: Place, engine: Engine, pipeline: str, how: str) -> Object:
+    """Return the object that a pipeline is installed as; `how` is the command that installs it.
 
     Raises UnsupportedError for a cluster without that engine or with one that is too old, NotFoundError where the
     pipeline is not installed.
@@ -124,7 +124,7 @@ def installed(place: Place, engine: Engine, pipeline: str) -> Object:
     raise NotFoundError(
         f"pipeline `{pipeline}` is not installed in namespace {place.namespace}",
         f"looked for: {engine.templates.words}/{pipeline}",
-        hint=f"dtkpipe install --engine {engine.name} -n {place.namespace}",
+        hint=how,
     )
 
 

@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
                 help="A pipeline's name or file (default: kmod on a cluster, prebuild on this machine): kmod, mine.py",
             ),
         ] = "",
+        builder: Annotated[
+            str, typer.Option(metavar="BUILDER", help="What builds images on a cluster: buildah (default) or kaniko")
+        ] = "",
         namespace: Namespace = "",
         context: Context = "",
         kubeconfig: Kubeconfig = None,
@@ -94,10 +97,10 @@ def register(app: typer.Typer) -> None:
             sign_key=sign_key, sign_passphrase_file=sign_passphrase_file, auth_file=auth_file, secrets=_pairs(secret),
             load_on_this_host=load_on_this_host, from_step=from_step, keep=keep,
         )  # fmt: skip
-        request = Request(pipeline=pipeline, inputs=inputs, force=force, here=given)
+        request = Request(pipeline=pipeline, inputs=inputs, builder=builder or "buildah", force=force, here=given)
         flags = {
             "--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig, "--on-conflict": on_conflict,
-            "--timeout": timeout, "--dry-run=server": dry_run == "server",
+            "--timeout": timeout, "--dry-run=server": dry_run == "server", "--builder": builder,
         }  # fmt: skip
         named = [flag for flag, value in flags.items() if value]
         talk = (lambda _line: None) if quiet else say

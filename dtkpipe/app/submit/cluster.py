@@ -10,9 +10,10 @@ from dtkpipe.app import clusters
 from dtkpipe.app.clusters import Engine, Place, Where
 from dtkpipe.app.compile import Wanted, compile_pipeline, refuse_local_source
 from dtkpipe.app.params import complete
-from dtkpipe.app.pipelines import load
+from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.submit.lock import ENDED, Lock, OnConflict, lock_name, sweep
 from dtkpipe.app.submit.request import Named, Request, Say, has_step, identified, known_params, label, run_name, step_of
+from dtkpipe.builders import with_builder
 from dtkpipe.clients.cluster import SECRETS, Object
 from dtkpipe.engines.rendered import Form
 from dtkpipe.errors import (
@@ -49,7 +50,17 @@ class Prepared:
     name: str
     digest: str
     run: Object
-    force: bool
+    request: Request
+
+    @property
+    def how_to_install(self) -> str:
+        """The command that puts the pipeline onto the cluster."""
+        engine, asked = self.engine.name, self.request
+        if self.pipeline.name in names():
+            return f"dtkpipe install --engine {engine} -n {self.place.namespace}"
+        builder = f" --builder {asked.builder}" if asked.builder != "buildah" else ""
+        compile_ = f"dtkpipe compile --engine {engine} --pipeline {asked.pipeline or DEFAULT_PIPELINE}{builder}"
+        return f"{compile_} | kubectl apply -n {self.place.namespace} -f -"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +78,7 @@ def find_engine(where: Where, request: Request, say: Say) -> tuple[Engine, Place
     if not clusters.is_configured(where):
         return None
     place = clusters.connect(where)
-    pipeline = load(request.pipeline or DEFAULT_PIPELINE).name
+    pipeline = _pipeline(request).name
     try:
         found = clusters.find_engine(place, pipeline)
     except UnreachableError as error:
@@ -85,7 +96,7 @@ def prepare(request: Request, engine: Engine, place: Place, here: Path, say: Say
     Raises DtkpipeError: what makes no sense on a cluster, unknown pipeline, parameter or release, a source that a pod
     cannot reach.
     """
-    pipeline = load(request.pipeline or DEFAULT_PIPELINE)
+    pipeline = _pipeline(request)
     _refuse_what_is_for_this_machine(pipeline, request, place)
     params = complete(pipeline, known_params(pipeline, request.inputs.of(pipeline)))
     if has_step(pipeline, "resolve"):
@@ -101,7 +112,7 @@ def prepare(request: Request, engine: Engine, place: Place, here: Path, say: Say
     name, digest = run_name(named, pipeline.name)
     return Prepared(
         engine=engine, place=place, pipeline=pipeline, params=named.params, module=named.module, name=name,
-        digest=digest, run=_object(engine, pipeline, named, name, digest), force=request.force,
+        digest=digest, run=_object(engine, pipeline, named, name, digest), request=request,
     )  # fmt: skip
 
 
@@ -111,7 +122,8 @@ def check_there(prepared: Prepared, say: Say) -> None:
     Raises UnsupportedError, NotFoundError, each with what to do.
     """
     place = prepared.place
-    clusters.say_versions(clusters.installed(place, prepared.engine, prepared.pipeline.name), say)
+    template = clusters.installed(place, prepared.engine, prepared.pipeline.name, prepared.how_to_install)
+    clusters.say_versions(template, say)
     if not prepared.params.get("sign-cert"):
         return
     secret = next(one for task in prepared.pipeline.tasks if step_of(task) == "sign" for one in task.secrets
@@ -145,16 +157,20 @@ def submit(prepared: Prepared, on_conflict: OnConflict, say: Say, until: float |
     Raises ExistsError for an object of that name that is none of ours, what the lock raises, and what the cluster
     says against it.
     """
-    if not prepared.force and (found := _there(prepared, prepared.name)):
+    if not prepared.request.force and (found := _there(prepared, prepared.name)):
         return found
     for number in range(1, _MOST):
-        name = f"{prepared.name}-{number}" if prepared.force and number > 1 else prepared.name
-        if prepared.force and _is_taken(prepared, name):
+        name = f"{prepared.name}-{number}" if prepared.request.force and number > 1 else prepared.name
+        if prepared.request.force and _is_taken(prepared, name):
             continue
         if done := _create(prepared, name, on_conflict, say, until):
             sweep(prepared.place)
             return done
     raise ExistsError(f"there are {_MOST} runs of these inputs", hint="delete some: dtkpipe delete RUN")
+
+
+def _pipeline(request: Request) -> Pipeline:
+    return with_builder(load(request.pipeline or DEFAULT_PIPELINE), request.builder)
 
 
 def _create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, until: float | None) -> Submitted | None:
@@ -166,7 +182,7 @@ def _create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, un
     try:
         run = place.cluster.create(engine.runs, _called(prepared.run, name), place.namespace)
     except ExistsError:
-        if not prepared.force:
+        if not prepared.request.force:
             return _there(prepared, name)
         if lock:
             lock.release()

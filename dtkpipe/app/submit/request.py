@@ -45,6 +45,8 @@ class Request:
     """Name or file; "" is what fits the engine."""
     inputs: Inputs = field(default_factory=Inputs)
     """Values for the pipeline's parameters."""
+    builder: str = "buildah"
+    """What builds images, one of dtkpipe.builders.BUILDERS."""
     force: bool = False
     here: OnThisMachine = field(default_factory=OnThisMachine)
 
