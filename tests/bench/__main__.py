@@ -14,14 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from dtkpipe.report.card import Table, aligned
 from dtkpipe.values.run import RunCard
 from tests.bench import matrix
 from tests.bench.images import over_modules
 from tests.bench.releases import measured
+from tests.bench.row import Row, table
 
 ROOT = Path(__file__).resolve().parents[2]
 DTKPIPE = str(Path(sys.executable).with_name("dtkpipe"))
@@ -47,27 +46,6 @@ def one(): "One"
 def two(): "Two"
 app()
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One promise: `measured` and `goal` in `unit`."""
-
-    what: str
-    unit: str
-    goal: float
-    measured: float
-    command: str
-
-    @property
-    def met(self) -> bool:
-        return self.measured <= self.goal
-
-    def cells(self) -> tuple[str, ...]:
-        return (
-            self.what, f"<= {self.goal:g} {self.unit}", f"{self.measured:.2f} {self.unit}",
-            "yes" if self.met else "NO", self.command,
-        )  # fmt: skip
 
 
 def seconds(argv: Sequence[str]) -> float:
@@ -167,7 +145,7 @@ def main(words: Sequence[str]) -> int:
         for group in chosen:
             print(f"measuring: {group.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
             rows += group(Path(work))
-    print(aligned(Table(("what", "goal", "measured", "met", "command"), tuple(row.cells() for row in rows))))
+    print(table(rows))
     print(f"\n{os.cpu_count()} cores. A fresh machine: `time make demo` in an empty container (goal: 6 min).")
     return 0 if all(row.met for row in rows) else 1
 
