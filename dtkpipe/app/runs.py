@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import re
 import threading
 import time
@@ -21,6 +20,7 @@ from dtkpipe.errors import (
     RunUnknownError,
     UnsupportedError,
 )
+from dtkpipe.values.health import unpack
 from dtkpipe.values.run import CANCELLED, FAILED, TELLING, RunCard
 
 LATEST = "@latest"
@@ -159,10 +159,7 @@ def with_findings(card: RunCard) -> RunCard:
     """Return the card with the verdict and the nodes that are among the results of its steps, if they can be read."""
     from dtkpipe.proof.verdict import unpack_evidence
 
-    verdict, nodes = None, None
+    evidence, verdict = card.result("verify", "EVIDENCE"), None
     with contextlib.suppress(InvalidError):
-        verdict = unpack_evidence(card.result("verify", "EVIDENCE")) if card.result("verify", "EVIDENCE") else None
-    with contextlib.suppress(ValueError):
-        nodes = json.loads(card.result("smoke-test", "NODES") or "{}")
-    told = {str(node): str(word) for node, word in nodes.items()} if isinstance(nodes, dict) else {}
-    return replace(card, verdict=verdict, nodes=told)
+        verdict = unpack_evidence(evidence) if evidence else None
+    return replace(card, verdict=verdict, nodes=unpack(card.result("smoke-test", "NODES")))
