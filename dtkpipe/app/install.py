@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from dtkpipe.app.clusters import ENGINES, Engine, Place
 from dtkpipe.app.compile import Wanted, compile_pipeline, name_of
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.versions import check
+from dtkpipe.builders import BUILDERS, with_builder
 from dtkpipe.clients.cluster import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -26,7 +28,7 @@ from dtkpipe.clients.cluster import (
 from dtkpipe.engines import rbac
 from dtkpipe.engines.installed import INSTANCE_LABEL, MANAGED_LABEL, installation, instance
 from dtkpipe.errors import ExistsError, NotAllowedError, UsageError
-from dtkpipe.model.images import DEFAULTS, RUNNER
+from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 from dtkpipe.tasks import SECRET_PARAMS, build
 
 Say = Callable[[str], None]
@@ -43,6 +45,9 @@ class Installation:
     namespace: str
     target: str = rbac.TARGET_NAMESPACE
     runner_image: str = DEFAULTS[RUNNER]
+    kaniko_image: str = DEFAULTS[KANIKO]
+    builders: tuple[str, ...] = BUILDERS[:1]
+    """Each pipeline is installed for each of them."""
 
     def objects(self, *, openshift: bool = False) -> list[Object]:
         """Return all objects, in the order in which they are applied."""
@@ -52,11 +57,13 @@ class Installation:
         return made
 
     def _templates(self) -> Iterator[Object]:
-        for name in names():
-            pipeline = load(name)
+        for name, builder in itertools.product(names(), self.builders):
+            pipeline = with_builder(load(name), builder)
             given = {"target-namespace": self.target} if self.target != rbac.TARGET_NAMESPACE else {}
             params = {key: value for key, value in given.items() if key in {one.name for one in pipeline.params}}
-            wanted = Wanted(engine=self.engine.name, params=params, runner_image=self.runner_image)
+            wanted = Wanted(
+                engine=self.engine.name, params=params, runner_image=self.runner_image, kaniko_image=self.kaniko_image
+            )
             yield from compile_pipeline(pipeline, wanted).objects
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, where
+from dtkpipe.cli.compile import KanikoImage
 from dtkpipe.cli.output import AnyForm, emit, say, table
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ def register(app: typer.Typer) -> None:
                 "--runner-image", metavar="IMAGE", help="Image of dtkpipe's steps, instead of the released one"
             ),
         ] = "",
+        builder: Annotated[
+            list[str],
+            typer.Option(
+                "--builder",
+                metavar="BUILDER",
+                help="Install the pipelines that build with it: buildah (default), kaniko; may be repeated",
+            ),
+        ] = [],  # noqa: B006 - Typer copies it
+        kaniko_image: KanikoImage = "",
         folder: Annotated[
             Path | None,
             typer.Option("--dir", metavar="DIR", help="With --dry-run=client: write files for GitOps into this folder"),
@@ -58,9 +68,10 @@ def register(app: typer.Typer) -> None:
         from dtkpipe.app.clusters import connect, is_configured
         from dtkpipe.app.install import Installation, engine_named
         from dtkpipe.app.install import install as apply
+        from dtkpipe.builders import BUILDERS
         from dtkpipe.engines.rbac import NAMESPACE
         from dtkpipe.errors import UsageError
-        from dtkpipe.model.images import DEFAULTS, RUNNER
+        from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 
         if folder and dry_run != "client":
             raise UsageError("--dir writes files and installs nothing", hint="add --dry-run=client")
@@ -69,6 +80,7 @@ def register(app: typer.Typer) -> None:
         wanted = Installation(
             engine=chosen, namespace=place.namespace if place else meant.namespace or NAMESPACE,
             target=target_namespace, runner_image=runner_image or DEFAULTS[RUNNER],
+            kaniko_image=kaniko_image or DEFAULTS[KANIKO], builders=tuple(dict.fromkeys(builder)) or BUILDERS[:1],
         )  # fmt: skip
         if dry_run == "client" or place is None:
             _print(wanted, folder, output)
