@@ -183,7 +183,11 @@ deploy = StepTask(
     step="deploy", secrets=(REGISTRY_PULL,), rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1
 )
 smoke_test = StepTask(
-    step="smoke-test", secrets=(REGISTRY_PULL,), rights=Rights(service_account="dtkpipe-smoke-test"), timeout=900
+    step="smoke-test",
+    secrets=(REGISTRY_PULL,),
+    rights=Rights(service_account="dtkpipe-smoke-test"),
+    timeout=900,
+    retries=1,
 )
 rollback = StepTask(
     step="rollback", secrets=(), rights=Rights(service_account="dtkpipe-deploy"), timeout=600, retries=1
