@@ -185,9 +185,12 @@ def _step(data: Mapping[str, Any]) -> StepRecord:
 
 
 def tell_cause(error: BaseException) -> str:
-    """Return the result CAUSE for what ended a task: a line, and `hint: ` with what to do where that is known."""
+    """Return the result CAUSE for what ended a task: a line, and `hint: ` with what to do where that is known.
+
+    The line has the first detail in it: the compiler's first error, what a registry said.
+    """
     if isinstance(error, DtkpipeError):
-        what, hint = error.what, error.hint
+        what, hint = ": ".join((error.what, *error.details[:1])), error.hint
     elif isinstance(error, KeyboardInterrupt):
         what, hint = "interrupted", ""
     elif isinstance(error, OSError):

@@ -124,8 +124,8 @@ def test_only_the_module_of_the_step_is_imported(cli: Cli) -> None:
     ("statuses", "cause"),
     [
         ('["build=Failed"]', "run r failed: build\nhint: dtkpipe logs r --failed"),
-        ('["build"]', "`build` is not task=status"),
-        ("no list", "--statuses takes a JSON list of strings"),
+        ('["build"]', "`build` is not task=status: expected e.g. build=Succeeded"),
+        ("no list", "--statuses takes a JSON list of strings: got: no list"),
     ],
 )
 def test_why_it_failed_is_a_result(statuses: str, cause: str, tmp_path: Path) -> None:
