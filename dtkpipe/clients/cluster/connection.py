@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from dtkpipe import __version__
 from dtkpipe.clients.cluster.refusals import Asked, refused
 from dtkpipe.clients.cluster.resources import Object
 from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, UnreachableError
@@ -40,6 +41,7 @@ class Connection:
         self.settings.retries = False
         self.host = str(self.settings.host)
         self.api: Any = client.ApiClient(self.settings)
+        self.api.user_agent = f"dtkpipe/{__version__}"
 
     def ask(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,

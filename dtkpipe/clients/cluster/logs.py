@@ -24,22 +24,22 @@ def lines(connection: Connection, path: str, query: Mapping[str, str], asked: As
             yield _text(line)
         return
     # The server's times say where to go on after a drop.
-    asking, last, broken = {**query, "timestamps": "true"}, b"", 0.0
+    asking, last, had, broken = {**query, "timestamps": "true"}, b"", b"", 0.0
     while True:
         try:
             for line in _read(connection, path, asking, asked, _SILENCE):
                 stamp, _, rest = line.partition(b" ")
                 broken = 0.0
-                if last and _moment(stamp) <= _moment(last):
+                if had and _moment(stamp) <= _moment(had):
                     continue
-                last = stamp
+                last = max(last, stamp, key=_moment)
                 yield _text(rest)
         except UnreachableError:
             now = time.monotonic()
             broken = broken or now
             if now - broken > _PATIENCE:
                 raise
-            if last:
+            if had := last:
                 asking = {**asking, "sinceTime": last.decode(errors="replace")}
                 asking.pop("tailLines", None)
             time.sleep(1)

@@ -137,13 +137,12 @@ class Watch:
         try:
             event = json.loads(line)
             kind, one = str(event["type"]), event["object"]
-            metadata = one["metadata"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            kind, one, metadata = "", None, None
+            kind, one = "", None
         if kind == "ERROR" and isinstance(one, dict):
             code = one.get("code")
             raise refused(code if isinstance(code, int) else 500, json.dumps(one).encode(), self.asked, _HOST)
-        if not isinstance(metadata, dict) or not isinstance(one, dict):
+        if not isinstance(one, dict) or not isinstance(one.get("metadata"), dict):
             raise UnreachableError(f"the cluster gave an answer that is none: cannot {self.asked}")
         return kind, one
 
