@@ -14,7 +14,7 @@ from dtkpipe.errors import NotFoundError, UnsupportedError
 from dtkpipe.model.images import KANIKO
 from dtkpipe.model.pipeline import WORKSPACE, Pipeline, Program, Resources, Rights, Task
 from dtkpipe.model.refs import ResultPath, SecretPath, Token, pieces
-from dtkpipe.tasks import REGISTRY_AUTH
+from dtkpipe.tasks import REGISTRY_AUTH, build
 
 BUILDERS = ("buildah", "kaniko")
 CANNOT = {
@@ -28,6 +28,8 @@ _FOLDER = f"{WORKSPACE}/kaniko"
 _RIGHTS = Rights(
     root=True, capabilities=("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETFCAP", "SETGID", "SETUID")
 )  # fmt: skip
+CAPABILITIES = tuple(sorted({*build.rights.capabilities, *_RIGHTS.capabilities}))
+"""What builds add to their containers, whatever the builder: OpenShift has to allow it."""
 _AROUND = Resources(memory="256Mi", memory_limit="2Gi")
 
 

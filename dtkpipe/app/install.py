@@ -10,7 +10,7 @@ from dtkpipe.app.clusters import ENGINES, Engine, Place
 from dtkpipe.app.compile import Wanted, compile_pipeline, name_of
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.versions import check
-from dtkpipe.builders import BUILDERS, with_builder
+from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
 from dtkpipe.clients.cluster import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -29,7 +29,7 @@ from dtkpipe.engines import rbac
 from dtkpipe.engines.installed import INSTANCE_LABEL, MANAGED_LABEL, installation, instance
 from dtkpipe.errors import ExistsError, NotAllowedError, UsageError
 from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
-from dtkpipe.tasks import SECRET_PARAMS, build
+from dtkpipe.tasks import SECRET_PARAMS
 
 Say = Callable[[str], None]
 CREATED, CONFIGURED, UNCHANGED, DELETED = "created", "configured", "unchanged", "deleted"
@@ -53,7 +53,7 @@ class Installation:
         """Return all objects, in the order in which they are applied."""
         made = installation(self.engine.name, self.namespace, self.target, self._templates())
         if openshift:
-            made += rbac.openshift(self.namespace, build.rights.capabilities)
+            made += rbac.openshift(self.namespace, CAPABILITIES)
         return made
 
     def _templates(self) -> Iterator[Object]:

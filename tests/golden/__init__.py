@@ -13,12 +13,11 @@ from dtkpipe.app.doctor import NEEDS
 from dtkpipe.app.graph import draw
 from dtkpipe.app.install import Installation
 from dtkpipe.app.pipelines import load
-from dtkpipe.builders import with_builder
+from dtkpipe.builders import CAPABILITIES, with_builder
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
 from dtkpipe.engines.rendered import Form
-from dtkpipe.tasks import build
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -61,7 +60,7 @@ def catalog() -> Iterator[tuple[Path, str]]:
         wanted = Installation(engine=engine, namespace=NAMESPACE)
         for file, text in files(wanted.objects()).items():
             yield ROOT / "catalog" / engine.name / file, text
-    for file, text in files(openshift(NAMESPACE, build.rights.capabilities)).items():
+    for file, text in files(openshift(NAMESPACE, CAPABILITIES)).items():
         yield ROOT / "catalog" / "openshift" / file, text
 
 
