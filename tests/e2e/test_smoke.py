@@ -42,7 +42,7 @@ class Site:
         """Make a driver of one module, and roll it out."""
         modules = {name: self.drivers.module(kernel, name, source)}
         image = self.drivers.image(kernel, modules, {"name": name.replace("_", "-"), "modules": [name], **spec})
-        self.ground.deploy(image, kernel)
+        self.ground.deploy(image, kernel, rollout_timeout=300)
         return image
 
     def test(self, target: str, *words: str) -> tuple[Said, dict[str, str]]:

@@ -141,6 +141,11 @@ def test_an_oops_counts_only_since_the_module_was_loaded() -> None:
     assert word(log=LOADED + OOPS + LOADED.replace("12,7", "4,9")).startswith("kernel-log")
 
 
+def test_a_log_that_was_not_read_is_not_called_clean() -> None:
+    finding = judge([HELLO], SPEC, understand(NODE, ["hello"]))
+    assert (finding.word, finding.details) == ("healthy", ("the kernel's log was not read, and is not judged",))
+
+
 def test_a_taint_since_the_load_is_a_sign_too() -> None:
     assert word(changes={"/proc/sys/kernel/tainted": b"12416\n"}) == "kernel-log: the kernel is tainted by: oops or BUG"
     before = LOADED.replace("4096", "128")
@@ -170,5 +175,6 @@ def test_what_the_pod_printed_is_taken_apart_by_its_mark_alone() -> None:
     contents, log = from_inspection("MARK", ["/a", "/b", "/c"], printed)
     assert contents == {"/a": b"Live\nmark? 0\n", "/c": NOTE}
     assert log == "6,1,2,-;text\n"
+    assert from_inspection("MARK", ["/a", "/b", "/c"], printed[:-5])[1] is None
     with pytest.raises(UnreachableError, match="did not tell all"):
         from_inspection("MARK", ["/a", "/b", "/c"], printed[:20])

@@ -163,9 +163,12 @@ class Cluster:
         return logs.lines(self._connection, PODS.path(namespace, pod, "log"), query, asked)
 
     def exec(
-        self, namespace: str, pod: str, container: str, argv: Sequence[str], *, timeout: float = 30
-    ) -> remote.Executed:
-        """Run a program in a container, without a shell, and return how it ended and what it wrote (1 MiB at most).
+        self, namespace: str, pod: str, container: str, argv: Sequence[str], *, timeout: float = 30,
+        most: int = remote.MOST,
+    ) -> remote.Executed:  # fmt: skip
+        """Run a program in a container, without a shell, and return how it ended and what it wrote.
+
+        What is more than `most` bytes on stdout, or on stderr, is dropped.
 
         Raises NotFoundError for a pod or program that is not there, RunUnknownError for one that does not end within
         `timeout` seconds; it may go on there.
@@ -173,7 +176,7 @@ class Cluster:
         asked = Asked(
             verb="create", words="pods/exec", namespace=namespace, said=f"run {argv[0]} in pod {namespace}/{pod}"
         )
-        return remote.run(self._connection, PODS.path(namespace, pod, "exec"), container, argv, timeout, asked)
+        return remote.run(self._connection, PODS.path(namespace, pod, "exec"), container, argv, timeout, asked, most)
 
     def allowed(
         self, verb: str, resource: Resource, namespace: str = "", *, subresource: str = "", name: str = ""

@@ -18,8 +18,8 @@ from dtkpipe.clients.cluster.refusals import Asked, refused
 from dtkpipe.errors import NotFoundError, RunUnknownError, UnreachableError
 
 _OUTPUT, _ERRORS, _STATUS = 1, 2, 3
-_MOST = 1024 * 1024
-"""Bytes that are kept of each channel."""
+MOST = 1024 * 1024
+"""Bytes that are kept of each channel, if nobody asks for more."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Executed:
 
 
 def run(
-    connection: Connection, path: str, container: str, argv: Sequence[str], timeout: float, asked: Asked
+    connection: Connection, path: str, container: str, argv: Sequence[str], timeout: float, asked: Asked, most: int
 ) -> Executed:
     """Run `argv`. Raises NotFoundError, NotAllowedError, RunUnknownError when it does not end, UnreachableError."""
     from kubernetes import stream
@@ -58,7 +58,7 @@ def run(
             f"the cluster at {connection.host} cannot be reached: cannot {asked}", str(error)[:200]
         ) from error
     try:
-        return _ended(_channels(socket, end), argv, asked)
+        return _ended(_channels(socket, end, most), argv, asked)
     except (WebSocketException, OSError) as error:
         if time.monotonic() >= end:
             raise RunUnknownError(f"`{argv[0]}` did not end within {timeout:.0f} s", f"asked: {asked}") from error
@@ -67,7 +67,7 @@ def run(
         socket.close(timeout=1)
 
 
-def _channels(socket: Any, end: float) -> dict[int, bytearray]:
+def _channels(socket: Any, end: float, most: int) -> dict[int, bytearray]:
     """Read frames until the other side ends the talk, or its Status has come; what is too much is dropped."""
     found = {channel: bytearray() for channel in (_OUTPUT, _ERRORS, _STATUS)}
     while True:
@@ -81,7 +81,7 @@ def _channels(socket: Any, end: float) -> dict[int, bytearray]:
             return found
         if data and data[0] in found:
             kept = found[data[0]]
-            kept += data[1 : 1 + _MOST - len(kept)]
+            kept += data[1 : 1 + most - len(kept)]
 
 
 def _is_whole(status: bytes) -> bool:

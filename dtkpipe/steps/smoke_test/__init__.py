@@ -93,9 +93,8 @@ def tell(report: NodeReport, room: Room) -> None:
     """Say a node's verdict and what explains it."""
     verdict = report.verdict
     room.say(f"{verdict.node}: {verdict.word}" + (f": {verdict.reason}" if verdict.reason else ""))
-    if verdict.fails:
-        for line in report.details[:20]:
-            room.say(f"  {line}")
+    for line in report.details[:20]:
+        room.say(f"  {line}")
 
 
 def conclude(reports: Sequence[NodeReport], args: Args, room: Room) -> Results:

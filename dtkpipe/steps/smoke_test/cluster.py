@@ -26,6 +26,8 @@ _AT_ONCE = 16
 """Nodes that are asked at the same time."""
 _INSPECTION = 120.0
 """Seconds that reading a node's files and log may take: a large log on a slow machine."""
+_LARGEST_LOG = 32 * 1024 * 1024
+"""Bytes: the kernel's own limit for its buffer (CONFIG_LOG_BUF_SHIFT is at most 25)."""
 _REPLACED = 20.0
 """Seconds in which a pod that is gone is replaced."""
 _GRACE = 60.0
@@ -120,7 +122,9 @@ class Inquiry:
         wanted = reading.paths(names, self.spec)
         mark, argv = reading.inspection(wanted)
         try:
-            done = self.cluster.exec(self.namespace, place.pod, ds.CONTAINER, argv, timeout=_INSPECTION)
+            done = self.cluster.exec(
+                self.namespace, place.pod, ds.CONTAINER, argv, timeout=_INSPECTION, most=_LARGEST_LOG
+            )
             contents, log = reading.from_inspection(mark, wanted, done.raw)
             facts = reading.understand(contents, names, log)
             finding = judge(self.modules, self.spec, facts)

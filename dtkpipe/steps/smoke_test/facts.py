@@ -43,8 +43,8 @@ class Facts:
     tainted: int
     """Bits of Documentation/admin-guide/tainted-kernels.rst."""
     modules: Mapping[str, Loaded]
-    log: str = ""
-    """What /dev/kmsg gave; empty where the log is not read."""
+    log: str | None = None
+    """What /dev/kmsg gave; None where it was not read."""
 
 
 Read = Callable[[Sequence[str]], Mapping[str, bytes]]
@@ -62,7 +62,7 @@ def paths(names: Iterable[str], spec: ModuleSpec | None) -> list[str]:
     return found
 
 
-def understand(contents: Mapping[str, bytes], names: Iterable[str], log: str = "") -> Facts:
+def understand(contents: Mapping[str, bytes], names: Iterable[str], log: str | None = None) -> Facts:
     """Make facts of the files of paths() that could be read."""
 
     def text(path: str) -> str:
@@ -108,10 +108,10 @@ def inspection(wanted: Sequence[str]) -> tuple[str, list[str]]:
     return mark, ["sh", "-c", program, "inspect", mark, *wanted]
 
 
-def from_inspection(mark: str, wanted: Sequence[str], output: bytes) -> tuple[dict[str, bytes], str]:
+def from_inspection(mark: str, wanted: Sequence[str], output: bytes) -> tuple[dict[str, bytes], str | None]:
     """Take apart what the command of inspection() printed: the files, and the log.
 
-    The log is empty where it could not be read. Raises UnreachableError for an output that does not hold all files.
+    There is no log where it was not read to its end. Raises UnreachableError for an output that lacks files.
     """
     contents, rest = dict[str, bytes](), output
     for path in wanted:
@@ -122,4 +122,4 @@ def from_inspection(mark: str, wanted: Sequence[str], output: bytes) -> tuple[di
         if status == b"0":
             contents[path] = content
     log, ended, _ = rest.partition(f"{mark} 0".encode())
-    return contents, log.decode(errors="replace") if ended else ""
+    return contents, log.decode(errors="replace") if ended else None

@@ -145,6 +145,8 @@ def _number(text: str) -> int | None:
 
 def log(facts: Facts) -> Finding | None:
     """Judge the log since the modules were loaded. Where its beginning is lost, what is left of it counts."""
+    if facts.log is None:
+        return Finding(details=("the kernel's log was not read, and is not judged",))
     messages = list(klog.parse_kmsg(facts.log))
     begun: dict[str, tuple[int, str | None]] = {}
     for number, message in enumerate(messages):
