@@ -1,44 +1,23 @@
-"""Many modules for many kernels: what is stale, and why."""
+"""Many modules for many kernels: what is stale and why, building it, and reports of it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dtkpipe.cli import registries
+from dtkpipe.cli.matrix_options import MatrixOptions, takes_matrix
 from dtkpipe.cli.output import say
 
 if TYPE_CHECKING:
-    from dtkpipe.app.matrix.plan import Request
+    from dtkpipe.app.matrix.submit import Outcome
     from dtkpipe.matrix.plan import Plan
-    from dtkpipe.settings import Setting
 
-Modules = Annotated[
-    list[str],
-    typer.Option("--modules", metavar="PATTERN", help="Files of module specs: 'catalog/modules/*'; may be repeated"),
-]
-Releases = Annotated[
-    str, typer.Option("--releases", metavar="LIST", help="'4.16..4.22,stable', 4.14.38, latest, debian-12")
-]
-Arches = Annotated[str, typer.Option("--arch", metavar="LIST", help="x86_64,aarch64 (default: this machine's)")]
-Variants = Annotated[str, typer.Option("--variant", metavar="LIST", help="std,rt,64k,cloud (default: std)")]
-PushTo = Annotated[
-    str,
-    typer.Option("--push-to", metavar="PLACE", help="Where images are: module m is in PLACE/m (default: loopback)"),
-]
-ToolkitRepo = Annotated[
-    str,
-    typer.Option("--toolkit-repo", metavar="REPOSITORY", help="Where toolkits are made (default: PLACE/toolkits)"),
-]
-SignCert = Annotated[
-    Path | None, typer.Option("--sign-cert", metavar="FILE", help="Certificate that images are signed for")
-]
-PlanForm = Annotated[
-    Literal["table", "wide", "json", "name"], typer.Option("-o", "--output", help="Form of the answer on stdout")
-]
+_FORM = "Form of the answer on stdout"
+File = Path | None
 
 
 def register(app: typer.Typer) -> None:
@@ -51,22 +30,15 @@ def register(app: typer.Typer) -> None:
         """Build many modules for many kernels, and keep them fresh."""
 
     matrix.command()(plan)
+    matrix.command()(submit)
+    matrix.command()(report)
 
 
+@takes_matrix
 def plan(
-    modules: Modules,
-    releases: Releases,
-    arch: Arches = "",
-    variant: Variants = "",
-    push_to: PushTo = "",
-    toolkit_repo: ToolkitRepo = "",
-    sign_cert: SignCert = None,
-    lock: registries.Lock = None,
-    graph: registries.GraphUrl = "",
-    insecure_registry: registries.Insecure = [],  # noqa: B006
-    registry_ca: registries.Ca = None,
-    registry_mirrors: registries.MirrorFile = None,
-    output: PlanForm = "table",
+    *,
+    matrix: MatrixOptions,
+    output: Annotated[Literal["table", "wide", "json", "name"], typer.Option("-o", "--output", help=_FORM)] = "table",
 ) -> int:
     """Say for each module and kernel whether its image is current, and why not.
 
@@ -76,75 +48,181 @@ def plan(
     """
     from datetime import UTC, datetime
 
-    from dtkpipe.app.matrix.plan import place, planned
+    from dtkpipe.app.matrix.plan import ask, judged, place
 
-    request = _request(modules, releases, arch, variant, push_to, toolkit_repo, sign_cert, lock, graph)
-    access = registries.access(insecure_registry, registry_ca, registry_mirrors)
-    with place(request, access, os.environ, say) as at:
-        found = planned(request, at, Path.cwd(), os.environ, say, datetime.now(UTC).date())
+    with place(matrix.request, matrix.access, os.environ, say) as at:
+        asked = ask(matrix.request, at, Path.cwd(), os.environ, say)
+    found = judged(asked, matrix.request, datetime.now(UTC).date())
     _print(found, output)
     return _exit_code(found)
 
 
-def _request(
-    modules: list[str], releases: str, arch: str, variant: str, push_to: str, toolkit_repo: str,
-    sign_cert: Path | None, lock: Path | None, graph: str,
-) -> Request:  # fmt: skip
-    from dtkpipe.app.matrix.plan import Request
-    from dtkpipe.settings import load
-    from dtkpipe.values.arch import Arch
+@takes_matrix
+def submit(
+    *,
+    matrix: MatrixOptions,
+    engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="local")] = "local",
+    pipeline: Annotated[
+        str, typer.Option("--pipeline", metavar="PIPELINE", help="A pipeline of yours (default: prebuild)")
+    ] = "prebuild",
+    jobs: Annotated[int, typer.Option("--jobs", "-j", metavar="NUMBER", min=1, max=64, help="Cells at a time")] = 2,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed before, though nothing changed")
+    ] = False,
+    cell_timeout: Annotated[
+        int, typer.Option("--cell-timeout", metavar="SECONDS", min=1, help="Seconds that one cell may take")
+    ] = 7200,
+    sign_key: Annotated[File, typer.Option(metavar="FILE", help="Private key (PEM) that signs the modules")] = None,
+    sign_passphrase_file: Annotated[File, typer.Option(metavar="FILE", help="Passphrase of that key")] = None,
+    auth_file: Annotated[File, typer.Option(metavar="FILE", help="Credentials for registries")] = None,
+    output: Annotated[Literal["table", "json"], typer.Option("-o", "--output", help=_FORM)] = "table",
+) -> int:
+    """Build what is stale: a run for each cell, a few at a time.
 
-    settings = load(os.environ, Path.cwd())
-    return Request(
-        modules=[pattern for text in modules for pattern in _words(text)], releases=releases,
-        arches=[Arch.parse(name) for name in _words(arch or _text(settings["arch"]))] or [Arch.host()],
-        variants=_words(variant or _text(settings["variant"])) or ["std"],
-        push_to=push_to or _text(settings["push-to"]),
-        toolkit_repo=toolkit_repo or _text(settings["toolkit-repo"]),
-        signer=_signer(sign_cert or (Path(name) if (name := _text(settings["sign-cert"])) else None)),
-        lock=lock, graph=graph,
-    )  # fmt: skip
+    dtkpipe matrix submit --modules 'catalog/modules/*' --releases debian-12 --variant std,cloud
+
+    A cell that fails stops no other, and is not tried again while nothing changes. Interrupted, the same command goes
+    on where it was. Exit code 10: a cell is red.
+    """
+    from datetime import UTC, datetime
+
+    from dtkpipe.app.matrix.plan import ask, judged, place
+    from dtkpipe.app.matrix.submit import Manner
+    from dtkpipe.app.matrix.submit import submit as submit_cells
+    from dtkpipe.report.matrix import summary
+    from dtkpipe.resources import state_dir
+
+    _require_local(engine)
+    today = datetime.now(UTC).date()
+    with place(matrix.request, matrix.access, os.environ, say) as at:
+        asked = ask(matrix.request, at, Path.cwd(), os.environ, say)
+        found = judged(asked, matrix.request, today)
+        for notice in found.notices:
+            say(f"note: {notice}")
+        say(summary(found))
+        files = {"--sign-key": sign_key, "--sign-passphrase-file": sign_passphrase_file, "--auth-file": auth_file}
+        hosts = [f"--insecure-registry={host}" for host in at.registry.access.insecure]
+        others = [word for word in matrix.words if not word.startswith("--insecure-registry=")]
+        manner = Manner(
+            here=Path.cwd(), state=state_dir(os.environ), jobs=jobs, timeout=cell_timeout, retry_failed=retry_failed,
+            pipeline=pipeline,
+            options=[*hosts, *others, *(f"{flag}={file.absolute()}" for flag, file in files.items() if file)],
+        )  # fmt: skip
+        outcomes = submit_cells(asked, found.cells, matrix.request, at, manner, today, _teller(len(found.cells)))
+    return _tell(outcomes, found, output)
 
 
-def _words(text: str) -> list[str]:
-    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+@takes_matrix
+def report(
+    *,
+    matrix: MatrixOptions,
+    output: Annotated[
+        Literal["html", "json", "badge", "junit", "markdown"], typer.Option("-o", "--output", help=_FORM)
+    ] = "html",
+    folder: Annotated[
+        File, typer.Option("--dir", metavar="DIR", help="Write all forms into this folder, and the logs of red cells")
+    ] = None,
+) -> None:
+    """Write what is green and what is red, and why, as a page or for machines.
+
+    dtkpipe matrix report --modules 'catalog/modules/*' --releases debian-12 --dir public
+    """
+    from datetime import UTC, datetime
+
+    from dtkpipe.app.matrix.plan import ask, judged, place
+    from dtkpipe.app.matrix.report import groups, rendered, write
+    from dtkpipe.resources import cache_dir
+
+    now = datetime.now(UTC)
+    when = f"{now:%Y-%m-%d %H:%M} UTC"
+    with place(matrix.request, matrix.access, os.environ, say) as at:
+        found = judged(ask(matrix.request, at, Path.cwd(), os.environ, say), matrix.request, now.date())
+        causes = groups(found, at, cache_dir(os.environ))
+        files = write(folder, found, causes, at, when) if folder else []
+    if not folder:
+        print(rendered(output, found, causes, when, {}), end="")
+        return
+    for file in files:
+        print(file)
 
 
-def _text(setting: Setting) -> str:
-    return str(setting.value)
+def _require_local(engine: str) -> None:
+    from dtkpipe.cli.application import nearest
+    from dtkpipe.errors import UnsupportedError, UsageError
+
+    if engine in ("argo", "tekton"):
+        raise UnsupportedError(
+            f"a matrix cannot be submitted to {engine} in this version", "its cells run on this machine",
+            hint="dtkpipe matrix plan -o name lists what is stale; dtkpipe submit takes one cell to a cluster",
+        )  # fmt: skip
+    if engine != "local":
+        near = nearest(engine, ("local", "argo", "tekton"))
+        raise UsageError(f"there is no engine `{engine}`", hint=f"did you mean `{near}`?" if near else "--engine local")
 
 
-def _signer(certificate: Path | None) -> str:
-    from dtkpipe.errors import UsageError
-    from dtkpipe.tools.x509 import Certificate
-    from dtkpipe.values.key import UNSIGNED, signer_id
+def _teller(total: int) -> Callable[[Outcome], None]:
+    """Return what says a line for each cell that was worked on; what was settled before is only counted."""
+    done = 0
 
-    if certificate is None:
-        return UNSIGNED
-    try:
-        data = certificate.read_bytes()
-    except OSError as error:
-        raise UsageError(f"--sign-cert: `{certificate}` cannot be read", str(error.strerror)) from error
-    return signer_id(Certificate.parse(data).signer)
+    def tell(outcome: Outcome) -> None:
+        nonlocal done
+        done += 1
+        if outcome.seconds or outcome.result in ("failed", "cancelled"):
+            took = f"  {outcome.seconds:.1f} s" if outcome.seconds else ""
+            why = f"  {outcome.said}" if outcome.said else ""
+            say(f"{done}/{total}  {outcome.result:<11}  {outcome.cell.cell}{took}{why}")
+
+    return tell
+
+
+def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
+    """Print how the cells ended, and return the exit code of the worst of it."""
+    import json
+    from collections import Counter
+
+    from dtkpipe.app.matrix.submit import Result, as_dict
+    from dtkpipe.errors import InvalidError, RunFailedError, RunUnknownError
+    from dtkpipe.report.card import Table, aligned
+
+    counts = Counter(outcome.result for outcome in outcomes)
+    if output == "json":
+        summary = {result.value: counts[result] for result in Result if counts[result]}
+        print(json.dumps({"summary": summary, "cells": as_dict(outcomes)}, indent=2, ensure_ascii=False))
+    else:
+        rows = [
+            (one.cell.module, one.cell.target.name, one.result.value, f"{one.seconds:.1f} s" if one.seconds else "",
+             one.run, str(one.cause or one.said))
+            for one in sorted(outcomes, key=lambda one: (one.cell.module, one.cell.target.kernel.order))
+        ]  # fmt: skip
+        print(aligned(Table(("module", "kernel", "result", "time", "run", "cause"), tuple(rows))))
+    say("\n" + f"{len(outcomes)} cells: " + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one]))
+    if counts[Result.CANCELLED]:
+        say("interrupted: the same command goes on where it was")
+        return 130
+    if counts[Result.FAILED]:
+        return RunFailedError.exit_code
+    if found.broken:
+        return InvalidError.exit_code
+    return RunUnknownError.exit_code if counts[Result.UNKNOWN] else 0
 
 
 def _print(found: Plan, output: str) -> None:
     import json
 
-    from dtkpipe.report import matrix as report
     from dtkpipe.report.card import aligned
+    from dtkpipe.report.matrix import document, every, folded, summary
 
     if output == "json":
-        print(json.dumps(report.document(found), indent=2, ensure_ascii=False))
+        print(json.dumps(document(found), indent=2, ensure_ascii=False))
         return
     if output == "name":
         print(*(f"{one.module}/{one.target.kernel}" for one in found.stale), sep="\n")
         return
-    print(aligned(report.every(found) if output == "wide" else report.folded(found)))
+    print(aligned(every(found) if output == "wide" else folded(found)))
     say("")
     for notice in found.notices:
         say(f"note: {notice}")
-    say(report.summary(found))
+    say(summary(found))
 
 
 def _exit_code(found: Plan) -> int:

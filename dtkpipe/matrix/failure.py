@@ -80,3 +80,11 @@ def read(registry: Registry, at: ImageRef) -> Failure:
     if not manifest.layers:
         raise InvalidError(f"{at} is no record of a failure")
     return Failure.from_json(registry.read_blob(at, manifest.layers[0]))
+
+
+def read_log(registry: Registry, at: ImageRef) -> bytes:
+    """Read the end of the log that a record keeps. Raises InvalidError for a record without one, and others."""
+    manifest = registry.manifest(at)
+    if len(manifest.layers) < 2:
+        raise InvalidError(f"{at} keeps no log")
+    return registry.read_blob(at, manifest.layers[1])

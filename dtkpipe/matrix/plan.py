@@ -131,7 +131,7 @@ def _judge(
         return Planned(cell=cell, state=State.UNKNOWN, reason=known.problem.what)
     if not target.toolkits and not target.toolkit_tag:
         return Planned(cell=cell, state=State.UNKNOWN, reason=f"the toolkit of {target.serves} is not known")
-    keys = [_key(known, target, toolkit) for toolkit in target.toolkits]
+    keys = [key_of(known, target, toolkit) for toolkit in target.toolkits]
     own = held.get(cell_hash(module.name, target.kernel, target.arch), _Held())
     if not own.published and not own.failed:
         if kernels:
@@ -152,7 +152,7 @@ def _judge(
     if same:
         reason = f"signed by {same[0].signer}, to be signed by {signer}"
         return Planned(cell=cell, state=State.RESIGN, reason=reason, key=same[0].key, image=_at(known, same[0]))
-    wanted = keys[0] if keys else _key(known, target, "")
+    wanted = keys[0] if keys else key_of(known, target, "")
     state, reason = _difference(own, wanted, signer, known=bool(keys))
     return Planned(cell=cell, state=state, reason=reason, key=wanted if keys else None)
 
@@ -162,7 +162,8 @@ def _excluded(module: MatrixModule, target: Target, today: date) -> Exclusion | 
     return max(active, key=lambda one: one.until, default=None)
 
 
-def _key(known: Known, target: Target, toolkit: str) -> ContentKey:
+def key_of(known: Known, target: Target, toolkit: str) -> ContentKey:
+    """Return the key of a cell that is built with `toolkit`, a digest."""
     module = known.module
     return content_key(
         module=module.name, commit=known.commit, kernel=target.kernel, arch=target.arch, toolkit=toolkit,

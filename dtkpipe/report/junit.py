@@ -26,13 +26,13 @@ def junit(cards: Sequence[RunCard]) -> str:
         ended = [*(step.state for step in card.steps), *(_OF_NODES[effect(*one)] for one in card.nodes.items())]
         suite = ElementTree.SubElement(
             root, "testsuite",
-            name=_clean(card.name), tests=str(len(ended)), failures=str(ended.count(FAILED)), errors="0",
+            name=clean(card.name), tests=str(len(ended)), failures=str(ended.count(FAILED)), errors="0",
             skipped=str(sum(state not in (SUCCEEDED, FAILED) for state in ended)),
             time=f"{max(0.0, card.finished - card.created):.3f}",
         )  # fmt: skip
         properties = ElementTree.SubElement(suite, "properties")
         for name, value in facts(card):
-            ElementTree.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+            ElementTree.SubElement(properties, "property", name=clean(name), value=clean(value))
         for step in card.steps:
             _case(suite, card, step)
         for node, verdict in card.nodes.items():
@@ -43,23 +43,24 @@ def junit(cards: Sequence[RunCard]) -> str:
 
 def _case(suite: ElementTree.Element, card: RunCard, step: StepRecord) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=_clean(f"{card.pipeline}.{card.name}"), name=_clean(step.name),
+        suite, "testcase", classname=clean(f"{card.pipeline}.{card.name}"), name=clean(step.name),
         time=f"{step.seconds:.3f}",
     )  # fmt: skip
     if step.state == FAILED:
-        failure = ElementTree.SubElement(case, "failure", message=_clean(step.cause or "failed"))
-        failure.text = _clean(f"exit code {step.exit_code}\nlog: {step.log}")
+        failure = ElementTree.SubElement(case, "failure", message=clean(step.cause or "failed"))
+        failure.text = clean(f"exit code {step.exit_code}\nlog: {step.log}")
     elif step.state != SUCCEEDED:
-        ElementTree.SubElement(case, "skipped", message=_clean(step.state))
+        ElementTree.SubElement(case, "skipped", message=clean(step.state))
 
 
 def _node(suite: ElementTree.Element, card: RunCard, node: str, verdict: str) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=_clean(f"{card.pipeline}.{card.name}.nodes"), name=_clean(node), time="0.000"
+        suite, "testcase", classname=clean(f"{card.pipeline}.{card.name}.nodes"), name=clean(node), time="0.000"
     )
     if (state := _OF_NODES[effect(node, verdict)]) != SUCCEEDED:
-        ElementTree.SubElement(case, "failure" if state == FAILED else "skipped", message=_clean(verdict))
+        ElementTree.SubElement(case, "failure" if state == FAILED else "skipped", message=clean(verdict))
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return text without what XML cannot carry."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

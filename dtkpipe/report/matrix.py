@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from dtkpipe.matrix.causes import Group
 from dtkpipe.matrix.modules import Broken
 from dtkpipe.matrix.plan import Plan, Planned
 from dtkpipe.report.card import Table
@@ -36,6 +37,21 @@ def _cell(one: Planned) -> dict[str, Any]:
         "key": str(one.key or ""), "image": one.image, "until": one.until.isoformat() if one.until else "",
     }  # fmt: skip
     return {name: value for name, value in facts.items() if value}
+
+
+def of_groups(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Return the causes of red cells as `-o json` prints them."""
+    return [
+        {
+            "id": group.fingerprint.id, "kind": group.fingerprint.kind, "cause": group.fingerprint.text,
+            "cells": [{"module": one.module, "kernel": one.target.kernel.release, "record": one.image}
+                      for one in group.cells],
+            "firstBad": group.first_bad.target.kernel.release,
+            "lastGreen": group.last_green.target.kernel.release if group.last_green else "",
+            "said": list(group.sample.lines),
+        }
+        for group in groups
+    ]  # fmt: skip
 
 
 def summary(plan: Plan) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from dtkpipe.errors import InvalidError
 from dtkpipe.values.arch import AARCH64, X86_64, Arch
@@ -34,7 +35,7 @@ class Kernel:
         x, y, z, *_ = *re.findall(r"\d+", re.split(r"[^\d.]", self.release, maxsplit=1)[0]), "0", "0"
         return int(x), int(y), int(z)
 
-    @property
+    @cached_property
     def order(self) -> tuple[tuple[int, int | str], ...]:
         """A sort key: runs of digits compare as numbers, so -53 is older than -156."""
         parts = re.findall(r"\d+|[A-Za-z]+", self.release)

@@ -31,7 +31,7 @@ FAILURE = Failure(
         (
             10,
             ["`widget` does not compile for kernel 6.12.9-amd64",
-             "/src/driver/widget.c:12:5: error: implicit declaration of function ‘from_timer’ [-Werror=implicit-function]"],
+             "/src/driver/widget.c:12:5: error: implicit declaration of function ‘from_timer’ [-Werror=implicit]"],
             "compile: implicit declaration of function 'from_timer'",
         ),
         (10, ["it broke", "x.c:3: fatal error: linux/foo.h: No such file or directory"],

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.app.resolve import lock_folder
 from dtkpipe.errors import DtkpipeError, NotFoundError, NothingSelectedError
-from dtkpipe.matrix.modules import MatrixModule, choose
-from dtkpipe.matrix.plan import Known, Plan, plan
+from dtkpipe.matrix.modules import Broken, MatrixModule, choose
+from dtkpipe.matrix.plan import Known, Plan, Planned, plan
 from dtkpipe.matrix.targets import Places, Selection, Targets, select
 from dtkpipe.releases.lock import Lock
 from dtkpipe.resources import cache_dir
@@ -48,6 +48,7 @@ class Request:
     push_to: str = ""
     """Registry and folder; each module's repository is below it. "" is the registry on loopback."""
     toolkit_repo: str = ""
+    staging: str = ""
     lock: Path | None = None
     graph: str = ""
 
@@ -59,6 +60,7 @@ class Place:
     registry: Registry
     push_to: str
     toolkit_repo: str
+    staging: str
 
     def repo(self, module: str) -> ImageRef:
         """Return the repository of a module's images. Raises InvalidError."""
@@ -80,26 +82,65 @@ def place(request: Request, access: RegistryAccess, environ: Mapping[str, str], 
 
     if request.push_to:
         root = ImageRef.parse(request.push_to).name
-        yield Place(registry=Registry(access), push_to=root, toolkit_repo=request.toolkit_repo or f"{root}/toolkits")
+        yield _place(request, Registry(access), root)
         return
     with loopback_registry(cache_dir(environ), say) as host:
         own = replace(access, insecure=(*access.insecure, host))
-        yield Place(registry=Registry(own), push_to=host, toolkit_repo=request.toolkit_repo or f"{host}/toolkits")
+        yield _place(request, Registry(own), host)
 
 
-def planned(request: Request, at: Place, here: Path, environ: Mapping[str, str], say: Say, today: date) -> Plan:
-    """Return every cell and its state. Raises NothingSelectedError for a matrix without cells, and what is wrong."""
+def _place(request: Request, registry: Registry, root: str) -> Place:
+    """Candidates and toolkits of all modules are together: a toolkit and a kernel are made once."""
+    return Place(
+        registry=registry, push_to=root, toolkit_repo=request.toolkit_repo or f"{root}/toolkits",
+        staging=request.staging or f"{root}/staging",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was found out: of each module, and of each kernel."""
+
+    known: tuple[Known, ...]
+    targets: tuple[Target, ...]
+    broken: tuple[Broken, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+def ask(request: Request, at: Place, here: Path, environ: Mapping[str, str], say: Say) -> Asked:
+    """Ask the lock for kernels, sources for commits and the registry for tags. Raises NothingSelectedError and others.
+
+    A source or a repository that does not answer is no error: its cells are unknown.
+    """
     chosen = choose(request.modules, here)
     targets = _targets(request, at, environ, say)
     with ThreadPoolExecutor(_PARALLEL) as pool:
         made = tuple(pool.map(lambda target: _with_toolkit(target, at), targets.targets))
         known = tuple(pool.map(lambda module: _known(module, at), chosen.good))
-    lost = [error for _, error in made if error]
-    found = plan(known, [target for target, _ in made], request.signer, today)
-    notices = (*targets.notices, *dict.fromkeys(error.what for error in lost), *found.notices)
-    if not found.cells and not chosen.broken:
+    lost = dict.fromkeys(error.what for _, error in made if error)
+    return Asked(
+        known=known, targets=tuple(target for target, _ in made), broken=chosen.broken,
+        notices=(*targets.notices, *lost),
+    )  # fmt: skip
+
+
+def judged(asked: Asked, request: Request, today: date) -> Plan:
+    """Return every cell and its state. Raises NothingSelectedError for a matrix without cells."""
+    found = plan(asked.known, asked.targets, request.signer, today)
+    notices = (*asked.notices, *found.notices)
+    if not found.cells and not asked.broken:
         raise NothingSelectedError("no cell is left: no module is for any of the kernels", *notices)
-    return replace(found, notices=notices, broken=chosen.broken)
+    return replace(found, notices=notices, broken=asked.broken)
+
+
+def judged_again(one: Planned, known: Known, at: Place, request: Request, today: date) -> Planned:
+    """Ask the registry once more for one cell: somebody else may have built it meanwhile."""
+    target, error = _with_toolkit(one.target, at)
+    try:
+        fresh = replace(known, tags=at.registry.tags(known.repo), problem=error)
+    except DtkpipeError as problem:
+        fresh = replace(known, problem=problem)
+    return plan([fresh], [target], request.signer, today).cells[0]
 
 
 def _targets(request: Request, at: Place, environ: Mapping[str, str], say: Say) -> Targets:
