@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.row import Row, table
-from tests.e2e.bench import many_runs
+from tests.e2e.bench import many_runs, rollout
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.target import Cluster
@@ -28,7 +28,13 @@ def listing(cluster: Cluster, namespace: str) -> Iterator[Row]:
         yield Row(f"its API calls, {one.engine}", "", 3, one.requests, command)
 
 
-GROUPS: tuple[Callable[[Cluster, str], Iterator[Row]], ...] = (listing,)
+def published_to_live(cluster: Cluster, namespace: str) -> Iterator[Row]:
+    """A driver on its way to the nodes."""
+    seconds = rollout.measure(cluster, namespace)
+    yield Row("image published to module Live on all nodes", "s", 15, seconds, "dtkpipe deploy, once for each kernel")
+
+
+GROUPS: tuple[Callable[[Cluster, str], Iterator[Row]], ...] = (listing, published_to_live)
 
 
 @contextlib.contextmanager
