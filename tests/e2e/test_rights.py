@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Place:
 def place(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("rights")
     (folder / "here").mkdir()
-    cli, name = Cli(folder / "here", folder), f"t-rights-{folder.name[-1]}"
+    cli, name = Cli(folder / "here", folder), f"t-{secrets.token_hex(4)}"
     made = Place(cluster, name, folder)
     words = ["-n", name, "--target-namespace", made.target]
     for engine in ("argo", "tekton"):
