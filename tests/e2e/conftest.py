@@ -11,12 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from dtkpipe.clients.registry import Registry
 from dtkpipe.values.access import RegistryAccess
-from tests.e2e.cluster import bringup, git, layout, target
+from dtkpipe.values.image import ImageRef
+from tests.e2e.cluster import bringup, git, images, layout, target
 from tests.e2e.cluster.faults import Faults
 from tests.e2e.cluster.git import GitServer
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.target import Cluster, Node
+from tests.e2e.runner import runner
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import MakeToolkit, Toolkit
 
@@ -60,9 +63,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """A cluster that is up."""
+    """A cluster that is up, with `cluster.busybox` in its registry."""
     if named := target.foreign():
-        return target.other(named)
+        found = target.other(named)
+        images.push(images.busybox(), Registry(RegistryAccess(insecure=(found.registry,))), found.registry)
+        return found
     bringup.up(print)
     return target.ours()
 
@@ -97,6 +102,12 @@ def git_server(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
     """A git server that stands for all https:// ones."""
     with git.running(cluster, tmp_path_factory.mktemp("git")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def runner_image(registry: LoopbackRegistry) -> ImageRef:
+    """The runner image of this checkout, in the cluster's registry, by digest."""
+    return runner(registry.repo("runner"))
 
 
 @pytest.fixture

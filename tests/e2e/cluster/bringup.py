@@ -88,7 +88,7 @@ def _up(box: Box, disk: machine.Image, images_there: Future[object], say: Say) -
             job.result()
 
 
-def wait_node(name: str, ready: bool = True, seconds: float = 120) -> None:
+def wait_node(name: str, ready: bool = True, seconds: float = 300) -> None:
     """Return when a node is Ready, or is not."""
 
     def look() -> bool:

@@ -135,7 +135,7 @@ _ANSWERS = {
 """Programs that say by themselves when they are ready."""
 
 
-def wait_ready(box: Box, name: str, seconds: float = 60) -> None:
+def wait_ready(box: Box, name: str, seconds: float = 180) -> None:
     """Return when a program answers, or for one that never answers, at once. Raises when it has ended."""
     if not (url := _ANSWERS.get(name)):
         return

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import tarfile
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dtkpipe.clients.registry import Registry
+from dtkpipe.values.image import ImageRef
 from tests.e2e.cluster import layout
 from tests.e2e.cluster.binaries import (
     ARGO,
@@ -25,7 +28,7 @@ from tests.fixtures.images import Member, file, folder, layer, push_image, symli
 from tests.fixtures.registry import running_registry
 
 _BUSYBOX = Path("/bin/busybox")
-_PASSWD = "root:x:0:0:root:/root:/bin/sh\nnonroot:x:65532:65532::/home/nonroot:/bin/sh\n"
+_PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnonroot:x:65532:65532::/home/nonroot:/bin/sh\n"
 
 
 @dataclass(frozen=True)
@@ -37,47 +40,59 @@ class Image:
     config: Mapping[str, object] = field(default_factory=dict)
 
 
-def _images() -> list[Image]:
-    """All images. Tekton copies its entrypoint by the name /ko-app/entrypoint; kaniko builds in its own root."""
+def busybox() -> Image:
+    """A shell and what a shell calls."""
     applets = subprocess.run([_BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    shell = (
-        folder("bin"), file("bin/busybox", _BUSYBOX.read_bytes(), 0o755),
-        *(symlink(f"bin/{name}", "busybox") for name in applets if name != "busybox"),
-        Member("tmp", kind=b"5", mode=0o1777), folder("etc"), file("etc/passwd", _PASSWD.encode()),
-    )  # fmt: skip
-    kaniko = (
-        Member("kaniko", kind=b"5", mode=0o777), Member("kaniko/.docker", kind=b"5", mode=0o777),
-        file("kaniko/executor", KANIKO.program("executor").read_bytes(), 0o755),
-        folder("etc"), file("etc/passwd", b"root:x:0:0:root:/root:/sbin/nologin\n"), file("etc/group", b"root:x:0:\n"),
-        file("etc/nsswitch.conf", b"hosts: files dns\n"), folder("root"), Member("tmp", kind=b"5", mode=0o1777),
-        Member("workspace", kind=b"5", mode=0o777),
-    )  # fmt: skip
-    made = [
-        Image("pause:1", _program("", "pause", PAUSE.program("pause")), {"Entrypoint": ["/pause"]}),
-        Image("busybox:1", shell, {"Cmd": ["/bin/sh"]}),
-        Image(
-            f"argoexec:{ARGO_VERSION}", _program("bin/", "argoexec", ARGO.program("argoexec")),
-            {"Entrypoint": ["/bin/argoexec"]},
-        ),
-        Image(f"kaniko-project/executor:{KANIKO_VERSION}", kaniko, {
-            "Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace",
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko", "HOME=/root",
-                    "USER=root", "DOCKER_CONFIG=/kaniko/.docker/"],
-        }),
-    ]  # fmt: skip
-    for name in TEKTON.programs:
-        members = (
-            *_program("ko-app/", name, TEKTON.program(name)),
-            folder("etc"),
-            file("etc/passwd", _PASSWD.encode()),
-        )
-        made.append(Image(f"tekton-{name}:{TEKTON_VERSION}", members, {"Entrypoint": [f"/ko-app/{name}"]}))
-    return made
+    links = (symlink(f"bin/{name}", "busybox") for name in applets if name != "busybox")
+    members = (folder("bin"), file("bin/busybox", _BUSYBOX.read_bytes(), 0o755), *links, _open("tmp"), *_users())
+    return Image("busybox:1", members, {"Cmd": ["/bin/sh"]})
 
 
-def _program(where: str, name: str, program: Path) -> tuple[Member, ...]:
+def _kaniko() -> Image:
+    """As upstream's image: kaniko builds in its own root."""
+    program = file("kaniko/executor", KANIKO.program("executor").read_bytes(), 0o755)
+    members = (
+        _open("kaniko"), _open("kaniko/.docker"), program, *_users(), file("etc/nsswitch.conf", b"hosts: files dns\n"),
+        folder("root"), _open("tmp"), _open("workspace"),
+    )  # fmt: skip
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/kaniko"
+    config = {
+        "Entrypoint": ["/kaniko/executor"], "WorkingDir": "/workspace",
+        "Env": [path, "HOME=/root", "USER=root", "DOCKER_CONFIG=/kaniko/.docker/"],
+    }  # fmt: skip
+    return Image(f"kaniko-project/executor:{KANIKO_VERSION}", members, config)
+
+
+def _program(tag: str, program: Path, where: str = "") -> Image:
+    """An image of one program."""
     folders = (folder(where.rstrip("/")),) if where else ()
-    return (*folders, file(f"{where}{name}", program.read_bytes(), 0o755))
+    members = (*folders, file(f"{where}{program.name}", program.read_bytes(), 0o755), *_users())
+    return Image(tag, members, {"Entrypoint": [f"/{where}{program.name}"]})
+
+
+def _users() -> tuple[Member, ...]:
+    return folder("etc"), file("etc/passwd", _PASSWD), file("etc/group", b"root:x:0:\nnonroot:x:65532:\n")
+
+
+def _open(path: str) -> Member:
+    return Member(path, kind=tarfile.DIRTYPE, mode=0o1777)
+
+
+def _images() -> Iterator[Image]:
+    yield busybox()
+    yield _kaniko()
+    yield _program("pause:1", PAUSE.program("pause"))
+    yield _program(f"argoexec:{ARGO_VERSION}", ARGO.program("argoexec"), "bin/")
+    for name in TEKTON.programs:  # Tekton copies its entrypoint by the name /ko-app/entrypoint
+        yield _program(f"tekton-{name}:{TEKTON_VERSION}", TEKTON.program(name), "ko-app/")
+
+
+def push(image: Image, registry: Registry, host: str) -> None:
+    """Push an image into a registry."""
+    name, _, tag = image.tag.partition(":")
+    push_image(
+        registry, ImageRef(host, name), [layer(*image.members)], compressions=["zstd"], tag=tag, config=image.config
+    )
 
 
 def storage(say: Callable[[str], None]) -> Path:
@@ -93,11 +108,7 @@ def storage(say: Callable[[str], None]) -> Path:
             running_registry(Path(work)) as running,
         ):
             for image in _images():
-                name, _, tag = image.tag.partition(":")
-                push_image(
-                    running.client, running.repo(name), [layer(*image.members)], compressions=["zstd"], tag=tag,
-                    config=image.config,
-                )  # fmt: skip
+                push(image, running.client, running.host)
             shutil.copytree(running.storage, kept.with_suffix(".new"))
         kept.with_suffix(".new").rename(kept)
     return kept
