@@ -67,7 +67,7 @@ class Site:
 
     def insert(self, node: str, file: bytes) -> None:
         """Load a module file into a node's kernel, by hand."""
-        self.on(node, "sh", "-c", "cat >/run/dtkpipe/other.ko && insmod /run/dtkpipe/other.ko", given=file)
+        self.on(node, "sh", "-c", "cat >/run/dtkpipe/other.ko && /usr/sbin/insmod /run/dtkpipe/other.ko", given=file)
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def test_what_is_on_a_node_is_told_from_what_should_be_there(
         assert nodes[other.name] == f"other-kernel: runs kernel {other.kernel}"
     assert "1/1" in site("status", "smoke-one").out
 
-    site.on(node, "rmmod", name)
-    site.on(node, "modprobe", "-d", "/opt", name, "answer=3", "words=hello")
+    site.on(node, "/usr/sbin/rmmod", name)
+    site.on(node, "/usr/sbin/modprobe", "-d", "/opt", name, "answer=3", "words=hello")
     said, nodes = site.test("smoke-one")
     assert (said.code, nodes[node]) == (10, f"wrong-parameters: {name} has answer=3, asked was answer=0x10")
     assert said.err.rstrip().splitlines()[-3].startswith(f"error: node {node}: wrong-parameters: ")
 
-    site.on(node, "rmmod", name)
+    site.on(node, "/usr/sbin/rmmod", name)
     site.insert(node, bare(site.drivers.module(kernel, name, OTHER), tmp_path))
     said, nodes = site.test(str(image))
     assert said.code == 10
@@ -122,7 +122,7 @@ def test_what_is_on_a_node_is_told_from_what_should_be_there(
     assert "0/1" in site("status", "smoke-one").out
     assert "wrong-build" in site("status", "-o", "wide").out
 
-    site.on(node, "rmmod", name)
+    site.on(node, "/usr/sbin/rmmod", name)
     said, nodes = site.test("smoke-one")
     assert (said.code, nodes[node]) == (10, f"not-loaded: {name} is not in /proc/modules")
 
@@ -131,8 +131,8 @@ def test_the_kernels_own_module_of_the_same_name_is_found(site: Site, node: str,
     site.deploy(kernel, "dummy", GOOD, inTreeModulesToRemove=["dummy"])
     said, nodes = site.test("dummy")
     assert (said.code, nodes[node]) == (0, "healthy"), said.err
-    site.on(node, "rmmod", "dummy")
-    site.on(node, "modprobe", "dummy")
+    site.on(node, "/usr/sbin/rmmod", "dummy")
+    site.on(node, "/usr/sbin/modprobe", "dummy")
     said, nodes = site.test("dummy")
     assert (said.code, nodes[node]) == (10, "in-tree: dummy is the kernel's own: it does not count as out of tree")
 
@@ -140,7 +140,7 @@ def test_the_kernels_own_module_of_the_same_name_is_found(site: Site, node: str,
 def test_a_warning_since_the_module_was_loaded_is_found(site: Site, node: str, kernel: Kernel, tmp_path: Path) -> None:
     site.deploy(kernel, "smoke_log", GOOD)
     site.insert(node, bare(site.drivers.module(kernel, "smoke_warns", WARNS), tmp_path))
-    site.on(node, "rmmod", "smoke_warns")
+    site.on(node, "/usr/sbin/rmmod", "smoke_warns")
     said, nodes = site.test("smoke-log")
     assert said.code == 10
     assert nodes[node].startswith("kernel-log: WARNING: CPU: ")
