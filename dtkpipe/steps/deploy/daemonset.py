@@ -35,6 +35,7 @@ CONTAINER = "driver"
 
 _LOADER = "/dtkpipe"
 _RUN = "/run/dtkpipe"
+_SEARCH = "/sys/module/firmware_class/parameters"
 _LOADING_LIMIT = 900
 """Seconds after which a container that has not loaded its modules is started again."""
 _UNLOADING_LIMIT = 60
@@ -145,8 +146,10 @@ def _template(wanted: Deployment) -> Object:
     ]
     if firmware:
         folder = wanted.firmware_folder
-        volumes.append({"name": "firmware", "hostPath": {"path": folder, "type": "DirectoryOrCreate"}})
-        mounts.append({"name": "firmware", "mountPath": folder})
+        # /sys is read only beside a read-only root: of it, only the kernel's word on where firmware lies is writable.
+        for name, path, kind in (("firmware", folder, "DirectoryOrCreate"), ("search-path", _SEARCH, "Directory")):
+            volumes.append({"name": name, "hostPath": {"path": path, "type": kind}})
+            mounts.append({"name": name, "mountPath": path})
     container = {
         "name": CONTAINER,
         "image": str(wanted.image),
