@@ -11,6 +11,7 @@ from typing import Any
 
 from dtkpipe import __version__
 from dtkpipe.clients.cluster import (
+    NAMESPACES,
     PIPELINE_RUNS,
     PIPELINES,
     TASK_RUNS,
@@ -20,12 +21,14 @@ from dtkpipe.clients.cluster import (
     Object,
     Resource,
 )
-from dtkpipe.errors import NotFoundError, UnreachableError, UnsupportedError
+from dtkpipe.errors import NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
 from dtkpipe.values.run import RunCard
 
 Say = Callable[[str], None]
 MANAGED = "app.kubernetes.io/managed-by=dtkpipe"
 """The label that all objects of ours carry, as a selector."""
+RUN = "dtkpipe.io/run"
+"""Label of a run that holds its own name: so that several can be asked for at once."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -111,10 +114,11 @@ def installed(place: Place, engine: Engine, pipeline: str, how: str) -> Object:
     """Return the object that a pipeline is installed as; `how` is the command that installs it.
 
     Raises UnsupportedError for a cluster without that engine or with one that is too old, NotFoundError where the
-    pipeline is not installed.
+    pipeline is not installed or there is no such namespace, NotAllowedError for one that is being deleted.
     """
     if found := place.cluster.find(engine.templates, pipeline, place.namespace):
         return found
+    _see_namespace(place)
     if engine.templates.plural not in place.cluster.served(engine.templates.api):
         raise UnsupportedError(
             f"{engine.title} is not on this cluster, or too old",
@@ -126,6 +130,22 @@ def installed(place: Place, engine: Engine, pipeline: str, how: str) -> Object:
         f"looked for: {engine.templates.words}/{pipeline}",
         hint=how,
     )
+
+
+def _see_namespace(place: Place) -> None:
+    """Raise NotFoundError for a namespace that is not there, NotAllowedError for one that is being deleted."""
+    name = place.namespace
+    try:
+        found = place.cluster.find(NAMESPACES, name)
+    except NotAllowedError:  # whoever may start runs in a namespace need not be allowed to see it
+        return
+    if found is None:
+        raise NotFoundError(f"there is no namespace `{name}`", hint=f"kubectl create namespace {name}, or -n another")
+    if found["metadata"].get("deletionTimestamp"):
+        raise NotAllowedError(
+            f"namespace {name} is being deleted: nothing new can be made in it",
+            hint=f"kubectl wait --for=delete namespace/{name}, or -n another",
+        )
 
 
 def find_engine(place: Place, pipeline: str) -> tuple[Engine, Object] | None:

@@ -17,7 +17,7 @@ from typing import Protocol
 from dtkpipe.app.runs_on_cluster import ENDED, ClusterRuns
 from dtkpipe.clients.cluster import PODS, Object, Resource
 from dtkpipe.engines.argo.executor import is_executors
-from dtkpipe.engines.pods import containers
+from dtkpipe.engines.pods import containers, started_before
 from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, RunUnknownError, UnreachableError
 from dtkpipe.values.run import PENDING, RUNNING, RunCard, StepRecord
 
@@ -47,19 +47,23 @@ class _Seen:
     error: DtkpipeError | None = None
 
 
-def follow(runs: ClusterRuns, name: str, watcher: Watcher, until: float | None = None) -> RunCard:
+def follow(
+    runs: ClusterRuns, name: str, watcher: Watcher, until: float | None = None, *, tail: int = 0
+) -> RunCard:  # fmt: skip
     """Follow a run until it has ended, and return its card.
 
-    `until` is of time.monotonic(). Raises NotFoundError for a run that is not there, RunUnknownError when somebody
-    deletes it or the time is over (the run goes on), NotAllowedError, UnreachableError.
+    `until` is of time.monotonic(); `tail`: only so many of the last lines of what is there already. Raises
+    NotFoundError for a run that is not there, RunUnknownError when somebody deletes it or the time is over (the run
+    goes on), NotAllowedError, UnreachableError.
     """
-    return _Follower(runs, name, watcher, until).card(runs.find(name))
+    return _Follower(runs, name, watcher, until, tail).card(runs.find(name))
 
 
 class _Follower:
-    def __init__(self, runs: ClusterRuns, name: str, watcher: Watcher, until: float | None) -> None:
+    def __init__(self, runs: ClusterRuns, name: str, watcher: Watcher, until: float | None, tail: int) -> None:
         self.runs, self.place, self.engine = runs, runs.place, runs.engine
-        self.name, self.watcher, self.until = name, watcher, until
+        self.name, self.watcher, self.until, self.tail = name, watcher, until, tail
+        self.begun = time.time()
         self.is_own = importlib.import_module(f"dtkpipe.engines.{runs.engine.name}.status").is_own
         self.seen: queue.Queue[_Seen] = queue.Queue()
         self.parts: dict[str, Object] = {}
@@ -78,9 +82,16 @@ class _Follower:
             card = self.engine.card(self.run, list(self.parts.values()), list(self.pods.values()))
             if card.state in ENDED:  # the run's end may be seen before that of its parts
                 card = self.runs.whole(self.run)
+                self.pods |= self._pods()
             self._show(card)
             if card.state in ENDED:
                 return card
+
+    def _pods(self) -> dict[str, Object]:
+        with contextlib.suppress(NotAllowedError):
+            found = self.place.cluster.list(PODS, self.place.namespace, labels=self.engine.selector(self.name))
+            return {str(pod["metadata"]["uid"]): pod for pod in found}
+        return {}
 
     def _take(self) -> None:
         """Wait for news, and take all there is. Raises what ended the watch of the run itself."""
@@ -153,13 +164,14 @@ class _Follower:
             for container in containers(pod, self.is_own):
                 key = (step.pod, container)
                 if key not in self.logs:
-                    self.logs[key] = threading.Thread(target=self._read, args=(step.name, *key), daemon=True)
+                    tail = self.tail if started_before(pod, container, self.begun) else 0
+                    self.logs[key] = threading.Thread(target=self._read, args=(step.name, *key, tail), daemon=True)
                     self.logs[key].start()
 
-    def _read(self, task: str, pod: str, container: str) -> None:
+    def _read(self, task: str, pod: str, container: str, tail: int) -> None:
         # A pod that is gone has no log; what its task did is on the card all the same.
         with contextlib.suppress(NotFoundError, InvalidError, NotAllowedError, UnreachableError):
-            for line in self.place.cluster.logs(self.place.namespace, pod, container, follow=True):
+            for line in self.place.cluster.logs(self.place.namespace, pod, container, follow=True, tail=tail):
                 if not is_executors(line):
                     self.watcher.said(task, line)
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import importlib
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import ModuleType
 
-from dtkpipe.app.runs_on_cluster import ClusterRuns
+from dtkpipe.app.runs_on_cluster import ENDED, ClusterRuns
 from dtkpipe.clients.cluster import DAEMON_SETS, PODS, Object
-from dtkpipe.engines.pods import containers, started_before, trouble
+from dtkpipe.engines.argo.executor import is_executors
+from dtkpipe.engines.pods import containers, trouble
 from dtkpipe.errors import DtkpipeError, InvalidError, NotFoundError
 from dtkpipe.values.run import Attempt, RunCard, StepRecord
 
 Say = Callable[[str], None]
 Line = tuple[str, str]
-_SETTLE = 5.0
-"""Seconds in which the last lines of a run's last pods come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +58,26 @@ class ClusterReader:
             )  # fmt: skip
 
     def follow(self) -> Iterator[Line]:
-        """Give (task, line) as they are written, until the run has ended."""
-        yield from _Following(self).lines()
+        """Give (task, line) as they are written, until the run has ended. Raises what `follow` raises."""
+        from dtkpipe.app.follow import follow
 
-    def read(self, pod: Object, container: str, *, follow: bool = False, tail: int = 0) -> Iterator[str]:
-        """Give the lines of one container. Raises what reading them raises."""
-        name, namespace = str(pod["metadata"]["name"]), self.runs.place.namespace
-        return self.runs.place.cluster.logs(namespace, name, container, follow=follow, tail=tail)
+        if self.card.state in ENDED:
+            yield from self.lines()
+            return
+        news: queue.SimpleQueue[Line | DtkpipeError | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                follow(self.runs, self.card.name, _Lines(self.tasks, news), tail=self.tail)
+            except DtkpipeError as error:
+                news.put(error)
+            news.put(None)
+
+        threading.Thread(target=work, daemon=True).start()
+        while (one := news.get()) is not None:
+            if isinstance(one, DtkpipeError):
+                raise one
+            yield one
 
     @property
     def status(self) -> ModuleType:
@@ -92,8 +103,10 @@ class ClusterReader:
             self.say(f"{task}: {trouble(pod).cause or 'its program has not started'}")
         for container in named:
             try:
-                for line in self.read(pod, container, tail=self.tail):
-                    yield label(task, container, self.status), line
+                name, place = str(pod["metadata"]["name"]), self.runs.place
+                for line in place.cluster.logs(place.namespace, name, container, tail=self.tail):
+                    if not is_executors(line):
+                        yield label(task, container, self.status), line
             except (NotFoundError, InvalidError) as error:
                 self.say(f"{task}: {error.what}")
 
@@ -103,74 +116,19 @@ def label(task: str, container: str, status: ModuleType) -> str:
     return task if container in (getattr(status, "MAIN", ""), f"step-{task}") else f"{task}/{container}"
 
 
-@dataclass
-class _Following:
-    """One thread for the pods that come, one for the end of the run, and one for each container that writes."""
+@dataclass(frozen=True)
+class _Lines:
+    """Hands on what the tasks say."""
 
-    reader: ClusterReader
-    queue: queue.SimpleQueue[Line | DtkpipeError | None] = field(default_factory=queue.SimpleQueue)
-    """None: the run has ended."""
-    writing: dict[tuple[str, str], threading.Thread] = field(default_factory=dict)
-    begun: float = field(default_factory=time.time)
+    tasks: Sequence[str]
+    queue: queue.SimpleQueue[Line | DtkpipeError | None]
 
-    def lines(self) -> Iterator[Line]:
-        for work in (self._pods, self._end):
-            threading.Thread(target=self._guarded, args=(work,), daemon=True).start()
-        while (one := self.queue.get()) is not None:
-            if isinstance(one, DtkpipeError):
-                raise one
-            yield one
-        for pod in self._now():
-            self._take(pod)
-        limit = time.monotonic() + _SETTLE
-        for thread in list(self.writing.values()):
-            thread.join(max(0.0, limit - time.monotonic()))
-        while not self.queue.empty():
-            if isinstance(rest := self.queue.get(), tuple):
-                yield rest
+    def changed(self, card: RunCard, task: str) -> None:
+        """Task `task` has a new state."""
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except DtkpipeError as error:
-            self.queue.put(error)
-
-    def _now(self) -> list[Object]:
-        runs = self.reader.runs
-        selector = runs.engine.selector(self.reader.card.name)
-        return runs.place.cluster.list(PODS, runs.place.namespace, labels=selector)
-
-    def _pods(self) -> None:
-        runs = self.reader.runs
-        selector = runs.engine.selector(self.reader.card.name)
-        for kind, pod in runs.place.cluster.watch(PODS, runs.place.namespace, labels=selector):
-            if kind != "DELETED":
-                self._take(pod)
-
-    def _end(self) -> None:
-        self.reader.runs.wait(self.reader.card.name)
-        self.queue.put(None)
-
-    def _take(self, pod: Object) -> None:
-        status = self.reader.status
-        task = str(status.task_of(pod))
-        if task not in self.reader.tasks:
-            return
-        for container in containers(pod, status.is_own):
-            key = (str(pod["metadata"].get("uid")), container)
-            if key not in self.writing:
-                thread = threading.Thread(target=self._write, args=(task, pod, container), daemon=True)
-                self.writing[key] = thread
-                thread.start()
-
-    def _write(self, task: str, pod: Object, container: str) -> None:
-        tail = self.reader.tail if started_before(pod, container, self.begun) else 0
-        name = label(task, container, self.reader.status)
-        try:
-            for line in self.reader.read(pod, container, follow=True, tail=tail):
-                self.queue.put((name, line))
-        except DtkpipeError as error:
-            self.reader.say(f"{task}: {error.what}")
+    def said(self, task: str, line: str) -> None:
+        if task in self.tasks:
+            self.queue.put((task, line))
 
 
 @dataclass(frozen=True, kw_only=True)

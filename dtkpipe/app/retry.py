@@ -35,6 +35,7 @@ def retry(runs: ClusterRuns, name: str, *, from_failed: bool) -> RunCard:
     target is at work, and what the cluster says against it.
     """
     from dtkpipe.app.submit.cluster import INPUTS, MODULE, Prepared, submit
+    from dtkpipe.app.submit.request import Request
 
     run = runs.find(name)
     card = runs.whole(run)
@@ -55,7 +56,8 @@ def retry(runs: ClusterRuns, name: str, *, from_failed: bool) -> RunCard:
     }
     prepared = Prepared(
         engine=runs.engine, place=runs.place, pipeline=Pipeline(card.pipeline, "", tasks=()), params=card.inputs,
-        module=labels.get(MODULE, ""), name=_NUMBER.sub("", name), digest=digest, run=again, force=True,
+        module=labels.get(MODULE, ""), name=_NUMBER.sub("", name), digest=digest, run=again,
+        request=Request(force=True),
     )  # fmt: skip
     return submit(prepared, "fail", lambda _line: None).card
 

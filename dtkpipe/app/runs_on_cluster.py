@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dtkpipe.app.clusters import MANAGED, Engine, Place
+from dtkpipe.app.clusters import MANAGED, RUN, Engine, Place
 from dtkpipe.app.runs import with_findings
 from dtkpipe.clients.cluster import EVENTS, PODS, Object, Resource
 from dtkpipe.errors import NotAllowedError, NotFoundError, RunUnknownError, UnsupportedError, UsageError
@@ -30,15 +30,21 @@ class ClusterRuns:
         return f"{self.engine.title} in {self.place}"
 
     def all(self, limit: int = 0) -> list[RunCard]:
-        """Return the cards of our runs, the newest first, at most `limit`: with two requests, however many there are.
+        """Return the cards of our runs, the newest first, at most `limit`.
 
+        Two requests, one more where runs have parts, however many there are: a run is too large to read all of them.
         Raises UnsupportedError for a cluster without the engine.
         """
-        found = self._runs()
-        found.sort(key=_created, reverse=True)
-        shown = found[:limit] if limit else found
-        parts = self._parts([str(run["metadata"]["name"]) for run in shown])
-        return [self.engine.card(run, parts.get(run["metadata"]["name"], ())) for run in shown]
+        known = sorted(self._known(), key=_created, reverse=True)
+        chosen = known[:limit] if limit else known
+        names = [str(one["metadata"]["name"]) for one in chosen]
+        own = [name for name, one in zip(names, chosen, strict=True) if _labels(one).get(RUN) == name]
+        found = self._named(self.engine.runs, RUN, own)
+        if len(own) < len(names):  # made by hand, e.g. `dtkpipe compile | kubectl create`
+            found += self.place.cluster.list(self.engine.runs, self.place.namespace, labels=f"{MANAGED},!{RUN}")
+        runs = {str(run["metadata"]["name"]): run for run in found}
+        parts = self._parts(names)
+        return [self.engine.card(runs[name], parts.get(name, ())) for name in names if name in runs]
 
     def card(self, name: str) -> RunCard | None:
         """Return the card of a run with all that is known of it, if there is such a run."""
@@ -67,7 +73,7 @@ class ClusterRuns:
 
     def missing(self, name: str) -> NotFoundError:
         """Return the error for a run that is not there."""
-        found = self._runs()
+        found = self._known()
         near = difflib.get_close_matches(name, [str(run["metadata"]["name"]) for run in found], n=1)
         return NotFoundError(
             f"there is no run `{name[:80]}`", f"looked in: {self}",
@@ -113,9 +119,10 @@ class ClusterRuns:
 
         return retry(self, name, from_failed=from_failed)
 
-    def _runs(self) -> list[Object]:
+    def _known(self) -> list[Object]:
+        """Return the metadata of our runs."""
         try:
-            return self.place.cluster.list(self.engine.runs, self.place.namespace, labels=MANAGED)
+            return self.place.cluster.list(self.engine.runs, self.place.namespace, labels=MANAGED, metadata=True)
         except NotFoundError as error:
             raise UnsupportedError(
                 f"{self.engine.title} is not on this cluster", f"asked: {self.place.cluster.host}",
@@ -123,15 +130,18 @@ class ClusterRuns:
             ) from error  # fmt: skip
 
     def _parts(self, names: Sequence[str]) -> Mapping[str, list[Object]]:
-        """Return the objects that runs are made of, by run: one request for all of them."""
-        if not self.engine.parts or not names:
-            return {}
-        label = self.engine.run_label
-        selector = f"{MANAGED},{label} in ({','.join(names)})" if len(names) <= _AT_ONCE else MANAGED
+        """Return the objects that runs are made of, by run."""
         found: dict[str, list[Object]] = {}
-        for part in self.place.cluster.list(self.engine.parts, self.place.namespace, labels=selector):
-            found.setdefault(str((part["metadata"].get("labels") or {}).get(label)), []).append(part)
+        for part in self._named(self.engine.parts, self.engine.run_label, names) if self.engine.parts else ():
+            found.setdefault(_labels(part).get(self.engine.run_label, ""), []).append(part)
         return found
+
+    def _named(self, resource: Resource, label: str, names: Sequence[str]) -> list[Object]:
+        """Return the objects whose label has one of these values, by one request."""
+        if not names:
+            return []
+        selector = f"{MANAGED},{label} in ({','.join(names)})" if len(names) <= _AT_ONCE else f"{MANAGED},{label}"
+        return self.place.cluster.list(resource, self.place.namespace, labels=selector)
 
     def _optional(self, resource: Resource, *, labels: str = "", fields: str = "") -> list[Object]:
         """Return what makes a card better, and is not needed for one: who may see runs need not see pods."""
@@ -143,3 +153,7 @@ class ClusterRuns:
 
 def _created(run: Object) -> str:
     return str(run["metadata"].get("creationTimestamp") or "")
+
+
+def _labels(one: Object) -> Mapping[str, str]:
+    return one["metadata"].get("labels") or {}

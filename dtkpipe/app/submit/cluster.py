@@ -235,7 +235,8 @@ def _object(engine: Engine, pipeline: Pipeline, named: Named, name: str, digest:
 
 
 def _called(run: Object, name: str) -> Object:
-    return {**run, "metadata": {**run["metadata"], "name": name}}
+    labels = {**run["metadata"]["labels"], clusters.RUN: name}
+    return {**run, "metadata": {**run["metadata"], "name": name, "labels": labels}}
 
 
 def _refuse_what_is_for_this_machine(pipeline: Pipeline, request: Request, place: Place) -> None:

@@ -48,17 +48,19 @@ class Cluster:
             return None
 
     def list(
-        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", limit: int = 0
-    ) -> list[Object]:
+        self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "", limit: int = 0,
+        metadata: bool = False,
+    ) -> list[Object]:  # fmt: skip
         """Return the objects that fit selectors of labels and fields, in the API's order (by name), all pages of them.
 
-        With a `limit` only so many, by one request. Members of a list do not say their kind: it is added.
+        With a `limit` only so many, by one request. `metadata`: nothing but that of each, which is far less to send
+        and to read (PartialObjectMetadata). Members of a list do not say their kind: it is added.
         """
         asked, found = _asked("list", resource, namespace), list[Object]()
         query = _present(labelSelector=labels, fieldSelector=fields, limit=str(limit or _PAGE))
         while True:
             try:
-                page = self._connection.ask("GET", resource.path(namespace), asked, query=query)
+                page = self._connection.ask("GET", resource.path(namespace), asked, query=query, metadata=metadata)
             except GoneError:  # the list took so long that its first page is forgotten
                 found, query = [], {name: value for name, value in query.items() if name != "continue"}
                 continue

@@ -18,6 +18,9 @@ from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFound
 TIMEOUT = 30.0
 """Seconds for one answer."""
 _CONNECT = 10.0
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""How the API is asked for no more than the metadata of objects (Kubernetes API concepts)."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _BUSY = 5
 """How often a request is repeated that the server has no time for (429), by the pause that it asks for."""
@@ -45,11 +48,15 @@ class Connection:
 
     def ask(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
-        content_type: str = "application/json", timeout: float = TIMEOUT,
+        content_type: str = "application/json", timeout: float = TIMEOUT, metadata: bool = False,
     ) -> Object:  # fmt: skip
-        """Return the object that the API server answers with. Raises DtkpipeError."""
+        """Return the object that the API server answers with; of a list, only its members' metadata on request.
+
+        Raises DtkpipeError.
+        """
+        accept = _METADATA if metadata else _JSON
         with self.opened(
-            method, path, asked, query=query, body=body, content_type=content_type, timeout=timeout
+            method, path, asked, query=query, body=body, content_type=content_type, timeout=timeout, accept=accept
         ) as got, self.unbroken(asked):  # fmt: skip
             data = got.read()
         try:
@@ -63,7 +70,7 @@ class Connection:
     @contextmanager
     def opened(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
-        content_type: str = "application/json", timeout: float = TIMEOUT,
+        content_type: str = "application/json", timeout: float = TIMEOUT, accept: str = _JSON,
     ) -> Iterator[Any]:  # fmt: skip
         """Give an answer of 2xx to be read as it comes: a response of urllib3. Raises DtkpipeError."""
         from urllib3 import Timeout
@@ -72,7 +79,7 @@ class Connection:
         data = None if body is None else json.dumps(body).encode()
         limits = Timeout(connect=min(_CONNECT, timeout), read=timeout)
         for turn in range(_BUSY + 1):
-            headers = {"Accept": "application/json", **({"Content-Type": content_type} if data else {})}
+            headers = {"Accept": accept, **({"Content-Type": content_type} if data else {})}
             _, url, headers, *_ = self.api.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers,
                 auth_settings=["BearerToken"],

@@ -49,11 +49,10 @@ def resumed(run: Object, done: Mapping[str, Results]) -> Object:
 def _whole(run: Object) -> Object:
     """Return what the run did: its template's spec as it was then, with the run's own arguments."""
     stored = (run.get("status") or {}).get("storedWorkflowTemplateSpec") or {}
-    own = {key: value for key, value in fresh(run).items() if key != "workflowTemplateRef"}
-    arguments = {
-        one["name"]: one for spec in (stored, own) for one in (spec.get("arguments") or {}).get("parameters") or ()
-    }
-    whole = {**stored, **own}
+    own = fresh(run)
+    given = [one for spec in (stored, own) for one in (spec.get("arguments") or {}).get("parameters") or ()]
+    whole = {key: value for key, value in {**stored, **own}.items() if key != "workflowTemplateRef"}
+    arguments = {one["name"]: one for one in given}
     return {**whole, "arguments": {"parameters": list(arguments.values())}} if arguments else whole
 
 
