@@ -1,4 +1,4 @@
-"""Check what this machine or a cluster lacks, and fix it."""
+"""Check what this machine or a cluster lacks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
         kubeconfig: Kubeconfig = None,
         output: TableOrJson = "table",
     ) -> None:  # fmt: skip
-        """Check what this machine or a cluster lacks, and fix it.
+        """Check what this machine or a cluster lacks.
 
         Exits with 1 when something is missing.
 

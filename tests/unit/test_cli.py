@@ -59,10 +59,10 @@ Releases and kernels:
 
 Project:
   install    Put pipelines, accounts and rights onto a cluster
-  uninstall  Take them off again; runs, drivers and secrets stay
+  uninstall  Take off a cluster what install put there
   init       Write the dtkpipe.yaml that can be inferred from a module's
              source
-  doctor     Check what this machine lacks, and fix it
+  doctor     Check what this machine or a cluster lacks
   config     Show the settings and where they come from
   help       Explain a command or a topic
   version    Print the version of dtkpipe
