@@ -38,6 +38,20 @@ class RolloutFailedError(RunFailedError):
         self.standings = tuple(standings)
 
 
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask again while the API server is away, as watches do by themselves: a rollout outlives its restart."""
+    begun = time.monotonic()
+    while True:
+        try:
+            return ask()
+        except (UnreachableError, NotAllowedError) as error:
+            # One that starts refuses for a moment what it allows: its own caches are empty.
+            most = _PATIENCE if isinstance(error, UnreachableError) else _SETTLING
+            if time.monotonic() - begun > most:
+                raise
+            time.sleep(1)
+
+
 @dataclass(frozen=True)
 class Workload:
     """A driver's DaemonSet, as the API has it."""
@@ -126,8 +140,8 @@ class Rollout:
         labels = f"{ds.DRIVER_LABEL}={workload.name}"
         told: dict[str, str] = {}
         while True:
-            known = self._patiently(lambda: self._nodes(workload, nodes))
-            there = self._patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
+            known = patiently(lambda: self._nodes(workload, nodes))
+            there = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
             pods = {one["metadata"]["uid"]: one for one in there}
             found = self._look(workload, known, pods, told)
             until = min(self.deadline, time.monotonic() + _SLICE)
@@ -142,11 +156,11 @@ class Rollout:
                 raise self._failure(failed[0], found)
             if _settled(found):
                 # A node that went down is seen now, not before.
-                known = self._patiently(lambda: self._nodes(workload, nodes))
+                known = patiently(lambda: self._nodes(workload, nodes))
                 found = self._look(workload, known, pods, told)
                 if _settled(found):
                     return found
-            if any(one.why == NO_POD for one in found) and (trouble := self._patiently(troubles.new)):
+            if any(one.why == NO_POD for one in found) and (trouble := patiently(troubles.new)):
                 raise RolloutFailedError(f"the cluster makes no pod for {workload.name}", trouble, standings=found)
             if time.monotonic() >= self.deadline:
                 raise self._late(workload, found)
@@ -206,19 +220,6 @@ class Rollout:
             "their modules do not unload, or the node does not answer", standings=(),
             hint="restart the node: nothing is loaded after that",
         )  # fmt: skip
-
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """Ask again while the API server is away, as watches do by themselves: a rollout outlives its restart."""
-        begun = time.monotonic()
-        while True:
-            try:
-                return ask()
-            except (UnreachableError, NotAllowedError) as error:
-                # One that starts refuses for a moment what it allows: its own caches are empty.
-                most = _PATIENCE if isinstance(error, UnreachableError) else _SETTLING
-                if time.monotonic() - begun > most:
-                    raise
-                time.sleep(1)
 
     def _template_of(self, workload: Workload, image: str) -> Object | None:
         """Return the newest template of the DaemonSet's history that has `image`."""

@@ -66,14 +66,14 @@ def run_on(cluster: Cluster, args: Args, room: Room) -> Results:
     from dtkpipe.clients.cluster import DAEMON_SETS
     from dtkpipe.steps.deploy.daemonset import IMAGE
     from dtkpipe.steps.deploy.driver import read_driver
-    from dtkpipe.steps.deploy.rollout import Workload
+    from dtkpipe.steps.deploy.rollout import Workload, patiently
     from dtkpipe.steps.smoke_test.cluster import Inquiry
     from dtkpipe.steps.smoke_test.judge import Built
 
     name = args.workload.removeprefix("daemonset/")
     if not name or "/" in name:
         raise InvalidError(f"`{args.workload[:80]}` is no workload", "expected daemonset/<name>, or host")
-    workload = Workload(cluster.read(DAEMON_SETS, name, args.target_namespace))
+    workload = Workload(patiently(lambda: cluster.read(DAEMON_SETS, name, args.target_namespace)))
     has = workload.annotation(IMAGE)
     if args.image.digest not in has:
         raise InvalidError(

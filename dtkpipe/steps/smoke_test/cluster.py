@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, RunUnknownError, UnreachableError
 from dtkpipe.steps.deploy import daemonset as ds
-from dtkpipe.steps.deploy.rollout import Workload
+from dtkpipe.steps.deploy.rollout import Workload, patiently
 from dtkpipe.steps.smoke_test import facts as reading
 from dtkpipe.steps.smoke_test.judge import Built, CheckRun, checks, judge
 from dtkpipe.steps.smoke_test.nodes import Place, places
@@ -51,7 +51,8 @@ class Inquiry:
 
         labels, end = f"{ds.DRIVER_LABEL}={self.workload.name}", time.monotonic() + wait
         nodes = self._nodes()
-        pods = {str(pod["metadata"]["uid"]): pod for pod in self.cluster.list(PODS, self.namespace, labels=labels)}
+        listed = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
+        pods = {str(pod["metadata"]["uid"]): pod for pod in listed}
         found = places(self.workload, nodes, pods.values())
         if not wait or not any(place.waiting for place in found):
             return found
@@ -90,7 +91,7 @@ class Inquiry:
     def _nodes(self) -> list[Node]:
         from dtkpipe.clients.cluster import NODES
 
-        return [Node.from_object(one) for one in self.cluster.list(NODES)]
+        return [Node.from_object(one) for one in patiently(lambda: self.cluster.list(NODES))]
 
     def _until_down(self, silent: set[str]) -> None:
         """Wait until the nodes that do not answer count as down, but not for ever."""
