@@ -178,6 +178,12 @@ verify = StepTask(
     timeout=900,
     retries=1,
 )
+stage = StepTask(
+    step="stage",
+    resources=Resources(cpu="500m", memory="512Mi", memory_limit="2Gi", scratch="8Gi"),
+    timeout=1800,
+    retries=2,
+)
 publish = StepTask(step="publish", retries=2)
 deploy = StepTask(
     step="deploy", secrets=(REGISTRY_PULL,), rights=Rights(service_account="dtkpipe-deploy"), timeout=900, retries=1
@@ -195,7 +201,10 @@ rollback = StepTask(
 clean = StepTask(step="clean", retries=1)
 report = StepTask(step="report", secrets=())
 
-ALL = (resolve, build, prepare_build, finish_build, sign, verify, publish, deploy, smoke_test, rollback, clean, report)
+ALL = (
+    resolve, build, prepare_build, finish_build, stage, sign, verify, publish, deploy, smoke_test, rollback, clean,
+    report,
+)  # fmt: skip
 
 
 def statuses(tasks: Sequence[Task]) -> Joined:

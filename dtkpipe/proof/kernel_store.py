@@ -119,6 +119,25 @@ def publish_kernel(registry: Registry, files: KernelFiles, repo: ImageRef) -> Im
         return registry.push_artifact(repo, ARTIFACT, {_ARCHIVE: archive}, annotations=notes, tag=tag)
 
 
+def staged_kernel(
+    registry: Registry, toolkit: ImageRef, kernel: str, staging: ImageRef, cache: Path, say: Callable[[str], None],
+    *, again: bool = True,
+) -> tuple[KernelFiles, ImageRef]:  # fmt: skip
+    """See to it that the kernel's own files are in the staging repository, where sign and verify look for them.
+
+    Returns the files here and the artifact there. What is damaged here is made again, once.
+    """
+    files = kernel_files(registry, toolkit, None, cache, kernel)
+    try:
+        return files, publish_kernel(registry, files, staging)
+    except CacheCorruptError as error:
+        if not again:
+            raise
+        forget(files)
+        say(f"{error.what}: {error.details[0]}; made again")
+        return staged_kernel(registry, toolkit, kernel, staging, cache, say, again=False)
+
+
 def forget(files: KernelFiles) -> None:
     """Drop a cached kernel, so that the next kernel_files() makes it again."""
     _drop(files.folder)

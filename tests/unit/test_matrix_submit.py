@@ -78,9 +78,9 @@ class Planner:
         Planner.count += 1
         self.out, self.err = (desk.cli.here / f"{name}-{Planner.count}" for name in ("out", "err"))
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self.process = subprocess.Popen(
-                desk.cli.argv(*words), cwd=desk.cli.here, env=desk.cli.environ(), stdout=out, stderr=err
-            )
+            # Whoever runs the tests in the background has had SIGINT ignored for all of them.
+            argv = ["env", "--default-signal=INT", *desk.cli.argv(*words)]
+            self.process = subprocess.Popen(argv, cwd=desk.cli.here, env=desk.cli.environ(), stdout=out, stderr=err)
 
     def ended(self) -> Said:
         code = self.process.wait(120)

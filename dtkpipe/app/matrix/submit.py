@@ -6,10 +6,7 @@ asks the registry again first, so that what another one built, or failed to, is 
 
 from __future__ import annotations
 
-import fcntl
-import getpass
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -23,24 +20,24 @@ from enum import StrEnum
 from pathlib import Path
 
 from dtkpipe import __version__
+from dtkpipe.app.matrix.one_cell import PATIENCE, card_of, end_of, error_in, held, limited, who
 from dtkpipe.app.matrix.plan import Asked, Place, Request, judged_again
 from dtkpipe.app.runs import Runs
 from dtkpipe.errors import DtkpipeError, RunUnknownError
-from dtkpipe.matrix.failure import LOG_LIMIT, Failure, read, record
+from dtkpipe.matrix.failure import Failure, read, record
 from dtkpipe.matrix.fingerprint import INFRASTRUCTURE, Fingerprint, fingerprint
 from dtkpipe.matrix.plan import Known, Planned, key_of
 from dtkpipe.matrix.turns import in_turns
 from dtkpipe.releases.images import CONTENT
+from dtkpipe.resources import shipped
 from dtkpipe.tools import process
 from dtkpipe.values.cell import State
 from dtkpipe.values.image import ImageRef
-from dtkpipe.values.key import KeyTag, cell_hash
+from dtkpipe.values.key import UNSIGNED, KeyTag, cell_hash
 from dtkpipe.values.run import FAILED as STEP_FAILED
 from dtkpipe.values.run import RunCard
 from dtkpipe.values.source import GIT
 
-PATIENCE = 90.0
-"""Seconds that runs have to end after they were asked to: their own finally tasks have 60."""
 _LINES = 20
 
 
@@ -48,6 +45,8 @@ class Result(StrEnum):
     """How a cell ended."""
 
     BUILT = "built"
+    SIGNED = "signed"
+    """Signed again, and not built."""
     REUSED = "reused"
     FAILED = "failed"
     QUARANTINED = "quarantined"
@@ -191,7 +190,7 @@ class _Work:
             return _cancelled(one)
         if patient:
             self._wait_for(lock)
-        with _held(lock) as mine:
+        with held(lock) as mine:
             if not mine:
                 return _cancelled(one) if self.stopping.is_set() else None
             now = judged_again(one, known, self.at, self.request, self.today)
@@ -234,14 +233,15 @@ class _Work:
             with out.open("wb") as stdout, err.open("wb") as stderr:
                 env = {"GITHUB_STEP_SUMMARY": ""}  # the job's summary is the matrix's, not each cell's
                 more = {"cwd": self.manner.here, "stdout": stdout, "stderr": stderr, "env": env}
-                with self._process(argv, **more) as started, _overdue(started, self.manner.timeout) as overdue:
+                with self._process(argv, **more) as started, limited(started, self.manner.timeout) as overdue:
                     code = started.wait()
-            card = _card(out)
+            card = card_of(out)
             told = err.read_text(errors="replace")
         seconds = time.monotonic() - begun
         if code == 0 and card:
             steps = [step for step in card.steps if step.name != "resolve" and step.exit_code == 0]
-            result = Result.REUSED if steps and all(step.reused for step in steps) else Result.BUILT
+            done = Result.SIGNED if self._is_signed_only(one) else Result.BUILT
+            result = Result.REUSED if steps and all(step.reused for step in steps) else done
             return Outcome(cell=one, result=result, run=card.name, seconds=seconds)
         if self.stopping.is_set():
             return replace(_cancelled(one), run=card.name if card else "", seconds=seconds)
@@ -255,18 +255,25 @@ class _Work:
             cell=one, result=Result.FAILED, cause=failure.fingerprint, said=said, run=failure.run, seconds=seconds
         )
 
+    def _is_signed_only(self, one: Planned) -> bool:
+        """Whether the image is there, and lacks nothing but this signature. What has one cannot become unsigned."""
+        return one.state is State.RESIGN and self.request.signer != UNSIGNED
+
     def _words(self, one: Planned, known: Known, spec: Path) -> list[str]:
         """Return the command line of the cell's run."""
         source, target = known.module.source, one.target
-        words = {
-            "--engine": "local", "--pipeline": self.manner.pipeline, "--output": "json", "--repo": source.repo,
-            "--ref": known.commit if source.kind == GIT else "", "--path": source.path, "--spec": str(spec),
-            "--release": target.release, "--kernel": target.kernel.release, "--arch": target.arch.name,
-            "--variant": target.kernel.variant, "--stream": target.stream, "--push-to": known.repo.name,
-            "--staging": self.at.staging, "--toolkit-repo": self.at.toolkit_repo,
-        }  # fmt: skip
-        if self.request.lock and target.toolkits and not target.toolkit_tag:
-            words["--toolkit"] = str(CONTENT.at(target.toolkits[0]))  # a run only knows the lock that is shipped
+        words = {"--engine": "local", "--output": "json", "--push-to": known.repo.name, "--staging": self.at.staging}
+        if self._is_signed_only(one):
+            words |= {"--pipeline": str(shipped("catalog/matrix/resign.py")), "--param": f"image={one.image}"}
+        else:
+            words |= {
+                "--pipeline": self.manner.pipeline, "--repo": source.repo, "--path": source.path, "--spec": str(spec),
+                "--ref": known.commit if source.kind == GIT else "", "--release": target.release,
+                "--kernel": target.kernel.release, "--arch": target.arch.name, "--variant": target.kernel.variant,
+                "--stream": target.stream, "--toolkit-repo": self.at.toolkit_repo,
+            }  # fmt: skip
+            if self.request.lock and target.toolkits and not target.toolkit_tag:
+                words["--toolkit"] = str(CONTENT.at(target.toolkits[0]))  # a run only knows the lock that is shipped
         given = [f"{flag}={value}" for flag, value in words.items() if value]
         return ["submit", "--quiet", *given, *self.manner.options]
 
@@ -274,7 +281,7 @@ class _Work:
         self, one: Planned, known: Known, card: RunCard | None, told: str, code: int, *, is_overdue: bool
     ) -> Failure:  # fmt: skip
         step = next((step for step in card.steps if step.state == STEP_FAILED), None) if card else None
-        lines = _error(told)
+        lines = error_in(told)
         if card and step:
             code = step.exit_code if step.exit_code is not None else code
             lines = Runs(self.manner.state).folder(card.name).task(step.name).error() or [step.cause]
@@ -286,7 +293,7 @@ class _Work:
         return Failure(
             module=one.module, kernel=one.target.kernel.release, arch=one.target.arch.name,
             step=step.name if step else "submit", kind=found.kind, cause=found.text, lines=tuple(lines[:_LINES]),
-            run=card.name if card else "", by=_who(), when=int(time.time()), tool=__version__,
+            run=card.name if card else "", by=who(), when=int(time.time()), tool=__version__,
         )  # fmt: skip
 
     def _record(self, one: Planned, known: Known, card: RunCard | None, failure: Failure) -> None:
@@ -297,76 +304,11 @@ class _Work:
             return
         log = next((Path(step.log) for step in card.steps if step.name == failure.step), None) if card else None
         tag = KeyTag(key, self.request.signer, failure.when)
-        record(self.at.registry, known.repo.tagged(str(tag)), failure, _end_of(log))
+        record(self.at.registry, known.repo.tagged(str(tag)), failure, end_of(log))
 
 
 def _cancelled(one: Planned) -> Outcome:
     return Outcome(cell=one, result=Result.CANCELLED, said="interrupted")
-
-
-@contextmanager
-def _held(lock: Path) -> Iterator[bool]:
-    """Hold a lock, if nobody else does. The kernel drops it when we die."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-@contextmanager
-def _overdue(started: process.Process, seconds: int) -> Iterator[threading.Event]:
-    """End a process that takes too long: politely, and at last not. The event tells that it did."""
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        process.signal_group(started, signal.SIGTERM)
-
-    timers = [threading.Timer(seconds, end),
-              threading.Timer(seconds + PATIENCE, process.signal_group, (started, signal.SIGKILL))]  # fmt: skip
-    for timer in timers:
-        timer.daemon = True
-        timer.start()
-    try:
-        yield late
-    finally:
-        for timer in timers:
-            timer.cancel()
-
-
-def _card(out: Path) -> RunCard | None:
-    """Return the run card that a run printed; None when it did not come that far."""
-    try:
-        return RunCard.from_json(out.read_text(errors="replace"))
-    except DtkpipeError:
-        return None
-
-
-def _error(told: str) -> list[str]:
-    """Return the error at the end of what a command told."""
-    lines = told.splitlines()
-    begins = [number for number, line in enumerate(lines) if line.startswith("error: ")]
-    found = lines[begins[-1] :] if begins else lines[-3:]
-    return [line.removeprefix("error: ").strip() for line in found]
-
-
-def _end_of(log: Path | None) -> bytes:
-    if log is None or not log.is_file():
-        return b""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_LIMIT))
-        return file.read()
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a pod's user may have no name
-        return socket.gethostname()
 
 
 def as_dict(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:

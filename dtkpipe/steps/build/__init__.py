@@ -17,7 +17,6 @@ from dtkpipe.values.module import ModuleSpec, Origin
 from dtkpipe.values.source import Source
 
 if TYPE_CHECKING:
-    from dtkpipe.clients.registry import Registry
     from dtkpipe.source.fetch import Fetched
     from dtkpipe.steps.build.image import Builder
 
@@ -110,10 +109,15 @@ def finish(args: Args, room: Room, builder: Builder, build: Callable[[], tuple[s
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    from dtkpipe.proof.kernel_store import staged_kernel
+
     with ThreadPoolExecutor(1) as pool:
-        publishing = pool.submit(_publish_kernel, args, builder.registry, room)
+        publishing = pool.submit(
+            staged_kernel, builder.registry, args.toolkit, args.kernel.release, args.staging, room.cache, room.say
+        )
         spec, digest = _candidate(args, room, builder, build)
-        own, kernel_image = publishing.result()
+        files, kernel_image = publishing.result()
+    own = files.builtin.union(files.in_tree)
     for name in spec.names:
         if name in own - set(spec.in_tree_modules_to_remove):
             room.say(f"warning: the kernel has a module `{name}` of its own: list it in inTreeModulesToRemove")
@@ -124,25 +128,6 @@ def finish(args: Args, room: Room, builder: Builder, build: Callable[[], tuple[s
         module=spec.name,
         kernel_image=str(kernel_image),
     )
-
-
-def _publish_kernel(args: Args, registry: Registry, room: Room, again: bool = True) -> tuple[frozenset[str], ImageRef]:
-    """See to it that the kernel's own files are in the staging repository, where sign and verify look for them.
-
-    Returns the names of the kernel's own modules, and the artifact.
-    """
-    from dtkpipe.proof.kernel import CacheCorruptError
-    from dtkpipe.proof.kernel_store import forget, kernel_files, publish_kernel
-
-    files = kernel_files(registry, args.toolkit, None, room.cache, args.kernel.release)
-    try:
-        return files.builtin.union(files.in_tree), publish_kernel(registry, files, args.staging)
-    except CacheCorruptError as error:
-        if not again:
-            raise
-        forget(files)
-        room.say(f"{error.what}: {error.details[0]}; made again")
-        return _publish_kernel(args, registry, room, again=False)
 
 
 def _candidate(
