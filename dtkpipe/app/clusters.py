@@ -106,8 +106,12 @@ def connect(where: Where) -> Place:
 
 def is_configured(where: Where, environ: Mapping[str, str] = os.environ) -> bool:
     """Say whether anything names a cluster, without asking it and without loading the client."""
+    if where.kubeconfig or where.context:
+        return True
+    if named := environ.get("KUBECONFIG"):
+        return named != os.devnull  # as kubectl takes it: no cluster at all
     home = Path(environ.get("HOME", "/root")) / ".kube" / "config"
-    return bool(where.kubeconfig or where.context or environ.get("KUBECONFIG")) or home.is_file() or _ACCOUNT.is_file()
+    return home.is_file() or _ACCOUNT.is_file()
 
 
 def installed(place: Place, engine: Engine, pipeline: str, how: str) -> Object:

@@ -1,4 +1,4 @@
-"""`dtkpipe list` in a namespace with very many runs: the objects that finished runs leave, made without running them."""
+"""`dtkpipe list` in a namespace with very many runs: objects as finished runs leave them, made without running any."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dtkpipe.app.clusters import ENGINES, RUN, Engine
+from dtkpipe.app.clusters import ENGINES, RUN, Engine, Place
 from dtkpipe.app.compile import Wanted, compile_pipeline
 from dtkpipe.app.pipelines import load
+from dtkpipe.app.runs_on_cluster import ClusterRuns
 from dtkpipe.clients.cluster import PIPELINE_RUNS, TASK_RUNS, WORKFLOWS, Cluster, Object
 from dtkpipe.engines.rendered import Form
 from dtkpipe.model.pipeline import Pipeline
 
 RUNS, SHOWN, DETAILED = 500, 50, 60
-"""How many runs there are, how many `list` shows, and how many have TaskRuns: they are asked for by their runs' names."""
+"""How many runs there are, how many `list` shows, and how many have TaskRuns, which are asked for by their runs."""
 _PARAMS = {"release": "4.14", "repo": "https://git.example/org/kmod", "push-to": "registry.example/org/kmod"}
 _RESULTS = {"KERNEL": "5.14.0-284.52.1.el9_2.x86_64", "VERDICT": "proven", "EVIDENCE": "e" * 2048}
 
@@ -153,18 +154,18 @@ def _timed(words: list[str]) -> float:
     return time.monotonic() - begun
 
 
-def _requests(kubeconfig: Path, namespace: str, engine: Engine) -> int:
-    """Count what `list` asks the API server."""
-    from dtkpipe.app.clusters import Place
-    from dtkpipe.app.runs_on_cluster import ClusterRuns
+class Counting(Cluster):
+    """Counts the lists that it is asked for; all of them have one page."""
 
     asked = 0
 
-    class Counting(Cluster):
-        def list(self, *args: Any, **options: Any) -> list[Object]:
-            nonlocal asked
-            asked += 1
-            return super().list(*args, **options)
+    def list(self, *args: Any, **options: Any) -> list[Object]:
+        """List objects."""
+        self.asked += 1
+        return super().list(*args, **options)
 
-    ClusterRuns(Place(Counting(kubeconfig), namespace), engine).all(SHOWN)
-    return asked
+
+def _requests(kubeconfig: Path, namespace: str, engine: Engine) -> int:
+    client = Counting(kubeconfig)
+    ClusterRuns(Place(client, namespace), engine).all(SHOWN)
+    return client.asked
