@@ -185,7 +185,7 @@ def test_no_engine_on_the_cluster_is_this_machine(there: Cli, api: FakeApi) -> N
     (NONE, "install Argo Workflows (at least 3.7.16 or 4.0.7)"),
 ])  # fmt: skip
 def test_what_is_not_installed_says_how(there: Cli, api: FakeApi, served: Answer, words: str) -> None:
-    api.give(NONE, served)
+    api.give(NONE, Answer(200, {"kind": "Namespace", "metadata": {"name": "here"}}), served)
     done = submit(there, *prebuild())
     assert (done.code in (5, 8), words in done.err.split("hint: ")[1]) == (True, True), done.err
 

@@ -23,6 +23,7 @@ from dtkpipe.errors import (
 )
 
 _WEBHOOK = re.compile(r'admission webhook "([^"]+)" denied the request')
+_POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)'.* denied request: (.*)")
 _WEBHOOK_GONE = re.compile(r'failed calling webhook "([^"]+)"')
 _TERMINATING = "NamespaceTerminating"
 
@@ -59,6 +60,8 @@ def refused(code: int, body: bytes, asked: Asked, host: str) -> DtkpipeError:
     if denied := _WEBHOOK.search(message):
         said = message.partition("denied the request")[2].removeprefix(":").strip()
         return InvalidError(f"the admission webhook {denied[1]} refuses to {asked}", said or got)
+    if denied := _POLICY.search(message):
+        return InvalidError(f"the admission policy {denied[1]} refuses to {asked}", denied[2])
     if gone := _WEBHOOK_GONE.search(message):
         return UnreachableError(
             f"cannot {asked}: the admission webhook {gone[1]} does not answer", got,
