@@ -157,7 +157,7 @@ build = StepTask(
     rights=_BUILDS,
     resources=Resources(cpu="500m", memory="1Gi", memory_limit="4Gi", scratch="16Gi"),
     timeout=3600,
-    retries=1,
+    retries=2,
 )
 # The two halves of a build with kaniko, which runs between them: dtkpipe/builders.py puts them into one pod.
 prepare_build = StepTask(step="prepare-build", secrets=build.secrets)
@@ -176,7 +176,7 @@ verify = StepTask(
     secrets=(REGISTRY_PULL,),
     resources=Resources(cpu="500m", memory="1Gi", memory_limit="2Gi", scratch="4Gi"),
     timeout=900,
-    retries=1,
+    retries=2,
 )
 stage = StepTask(
     step="stage",

@@ -16,7 +16,7 @@ from dtkpipe import tasks
 from dtkpipe.cli.application import COMMANDS, load
 from dtkpipe.errors import EXIT_CODES
 from dtkpipe.steps.contract import flag, render
-from tests import rights
+from tests import pods, rights
 from tests.picture import picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -215,8 +215,8 @@ def described(module: str, name: str) -> Iterator[str]:
     yield from table(("field", "type", "meaning"), rows)
 
 
-def rbac() -> Iterator[str]:
-    for part in rights.page():
+def laid_out(page: Iterator[str | rights.Table]) -> Iterator[str]:
+    for part in page:
         if isinstance(part, str):
             yield part
         else:
@@ -228,7 +228,8 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "steps.md": steps,
     "exit-codes.md": exit_codes,
     "run-card.md": run_card,
-    "rbac.md": rbac,
+    "rbac.md": lambda: laid_out(rights.page()),
+    "pods.md": lambda: laid_out(pods.page()),
     "settings.md": settings,
     "verdicts.md": verdicts,
     "node-verdicts.md": node_verdicts,

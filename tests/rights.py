@@ -13,7 +13,10 @@ from dtkpipe.model.pipeline import Task
 _NAME, _CELL, _ROW, _TOP = 128, 112, 30, 56
 
 
-def page() -> Iterator[str | tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+
+def page() -> Iterator[str | Table]:
     """The reference of RBAC: text, and tables as (head, rows)."""
     tasks = load("kmod").all_tasks
     yield "# Accounts and rights\n"
@@ -44,7 +47,7 @@ def page() -> Iterator[str | tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     yield _table(PEOPLE)
 
 
-def _table(rights: Sequence[Right]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _table(rights: Sequence[Right]) -> Table:
     rows = [
         (f"`{one.resource}`", ", ".join(one.verbs), one.scope.value, {"": "both"}.get(one.engine, one.engine), one.why)
         for one in rights

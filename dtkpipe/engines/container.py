@@ -76,6 +76,11 @@ def image_of(program: Program, images: Mapping[str, str]) -> str:
     return {**DEFAULTS, **images}.get(program.image, program.image)
 
 
+def repeats_itself(task: Task) -> bool:
+    """Say whether the task is a step of ours, which repeats itself when a place does not answer."""
+    return task.program.image == RUNNER
+
+
 def uses_run_name(task: Task) -> bool:
     """Say whether a program of the task reads the run's name itself, not through an input."""
     return any(isinstance(piece, RunName) for program in task.programs for piece in _pieces(program))

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from dtkpipe.app.compile import Wanted, compile_pipeline
 from dtkpipe.cli.step import names
 from dtkpipe.engines.rendered import Form
+from dtkpipe.model import Pipeline, container
 from dtkpipe.model.images import DEFAULTS
 from dtkpipe.steps.contract import flag, parse_args
 from dtkpipe.tasks import ALL
@@ -60,10 +62,10 @@ def test_the_graph_is_the_models(engine: str, name: str) -> None:
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_steps_take_the_argv(engine: str, name: str) -> None:
     for task, node in nodes(engine, name).items():
-        for container in node.containers:
-            command = [*container["command"], *container["args"]]
+        for each in node.containers:
+            command = [*each["command"], *each["args"]]
             if command[:2] == ["dtkpipe", "step"]:
-                _taken(task, command[2], command[3:], last=container is node.container)
+                _taken(task, command[2], command[3:], last=each is node.container)
 
 
 def _taken(task: str, name: str, flags: list[str], *, last: bool) -> None:
@@ -97,13 +99,13 @@ def test_no_script_no_shell_no_moving_image(engine: str, name: str, form: Form) 
     assert '"script"' not in text
     assert '"source"' not in text
     for task, node in nodes(engine, name).items():
-        for container in node.containers:
-            command = container["command"] + container["args"]
+        for each in node.containers:
+            command = each["command"] + each["args"]
             assert not {"sh", "bash", "/bin/sh", "-c"} & set(command), task
-            image = container["image"]
+            image = each["image"]
             assert re.search(r":[^/]+$", image), image
             assert not image.endswith(":latest")
-            assert container["imagePullPolicy"] == "IfNotPresent"
+            assert each["imagePullPolicy"] == "IfNotPresent"
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -161,8 +163,8 @@ BASELINE = {"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_every_container_fits_into_a_baseline_namespace(engine: str, name: str) -> None:
     for task, node in nodes(engine, name).items():
-        for container in node.containers:
-            context = container["securityContext"]
+        for each in node.containers:
+            context = each["securityContext"]
             assert set(context["capabilities"].get("add", [])) <= BASELINE, task
             assert context["capabilities"]["drop"] == ["ALL"]
             assert not context["privileged"]
@@ -207,6 +209,16 @@ def test_argo_retries_only_what_a_retry_can_mend() -> None:
             "lastRetry.status == 'Error' || (lastRetry.exitCode in ['137', '143'] && "
             "!(lastRetry.message matches 'OOMKilled|deadline'))"
         )
+
+
+def test_a_program_of_the_users_that_reached_nobody_is_repeated_by_argo() -> None:
+    task = container("own", image="registry.example/org/own:1", argv=["own"], retries=2)
+    own = Pipeline("own", "own", [task])
+    (template,) = compile_pipeline(own, Wanted(engine="argo", params={})).objects
+    expression = template["spec"]["templates"][1]["retryStrategy"]["expression"]
+    assert expression.endswith(" || lastRetry.exitCode == '7'")
+    *_, pipeline_of_tekton = compile_pipeline(own, Wanted(engine="tekton", params={})).objects
+    assert pipeline_of_tekton["spec"]["tasks"][0]["retries"] == 2
 
 
 def test_tekton_has_time_for_everything() -> None:

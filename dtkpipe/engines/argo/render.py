@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from dtkpipe.engines.argo.proven import proven_object, proven_template
-from dtkpipe.engines.container import Spelling, container, node_selector, resources, volumes
+from dtkpipe.engines.container import Spelling, container, node_selector, repeats_itself, resources, volumes
 from dtkpipe.engines.rendered import (
     Form,
     Object,
@@ -19,6 +19,8 @@ from dtkpipe.engines.rendered import (
     longest,
     longest_finally,
 )
+from dtkpipe.engines.rights import EXECUTOR, TOKENLESS
+from dtkpipe.errors import UnreachableError
 from dtkpipe.model.pipeline import Param, Pipeline, Program, Rights, Task
 
 NAME = "argo"
@@ -73,6 +75,7 @@ def _whole(
         entrypoint=_ENTRYPOINT,
         arguments=_parameters([_declared(one, values.get(one.name, one.default)) for one in pipeline.params]),
         serviceAccountName=Rights().service_account,
+        executor={"serviceAccountName": EXECUTOR},
         activeDeadlineSeconds=longest(pipeline) + longest_finally(pipeline),
         podMetadata={"labels": labels(pipeline)},
     )
@@ -160,6 +163,7 @@ def _template(task: Task, images: tuple[tuple[str, str], ...]) -> Object:
             inputs=_parameters(inputs),
             outputs=_parameters(outputs),
             serviceAccountName=task.rights.service_account,
+            automountServiceAccountToken=task.rights.service_account not in TOKENLESS,
             activeDeadlineSeconds=task.timeout,
             retryStrategy=_retries(task),
             nodeSelector=node_selector(task, SPELLING),
@@ -177,27 +181,23 @@ def _container(task: Task, program: Program, images: tuple[tuple[str, str], ...]
 def _retries(task: Task) -> Object | None:
     """Repeat a pod that never ran or was lost, or whose program somebody killed; not one that came to its end.
 
-    A step that says "unreachable" has repeated itself by then. A program that ran into its pod's memory or time limit
-    would do so again.
+    A step of ours that says "unreachable" has repeated itself by then; another program has not. One that ran into its
+    pod's memory or time limit would do so again.
     """
     if not task.retries:
         return None
+    unreachable = "" if repeats_itself(task) else f" || lastRetry.exitCode == '{UnreachableError.exit_code}'"
     killed = "lastRetry.exitCode in ['137', '143']"
     limit = "lastRetry.message matches 'OOMKilled|deadline'"
     return {
         "limit": str(task.retries),
         "retryPolicy": "Always",
-        "expression": f"lastRetry.status == 'Error' || ({killed} && !({limit}))",
+        "expression": f"lastRetry.status == 'Error' || ({killed} && !({limit})){unreachable}",
         "backoff": {"duration": "10s", "factor": "2"},
     }
 
 
 def _unsupported(pipeline: Pipeline) -> Iterator[Unsupported]:
-    yield Unsupported(
-        "no API token in pods that call no API",
-        "every task",
-        f"Argo reports results with the pod's token: give `{Rights().service_account}` no more than that right",
-    )
     if pipeline.finally_:
         yield Unsupported(
             "finally after a stop",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from dtkpipe.engines.container import Spelling, container, node_selector, resources, uses_run_name, volumes
+from dtkpipe.engines.container import (
+    Spelling,
+    container,
+    node_selector,
+    repeats_itself,
+    resources,
+    uses_run_name,
+    volumes,
+)
 from dtkpipe.engines.rendered import (
     Form,
     Object,
@@ -19,8 +27,8 @@ from dtkpipe.engines.rendered import (
     longest,
     longest_finally,
 )
+from dtkpipe.engines.rights import TOKENLESS
 from dtkpipe.engines.tekton import build
-from dtkpipe.model.images import RUNNER
 from dtkpipe.model.pipeline import Pipeline, Rights, Task
 
 NAME = "tekton"
@@ -128,7 +136,7 @@ def _pipeline_task(pipeline: Pipeline, task: Task, inline: Images | None) -> Obj
         params=params,
         run_after=task.needs,
         timeout=_duration(task.timeout),
-        retries=0 if _is_own(task) else task.retries,
+        retries=0 if repeats_itself(task) else task.retries,
         ref="" if inline is not None else _task_name(pipeline, task),
         spec=None if inline is None else _task_spec(task, inline),
     )
@@ -158,16 +166,11 @@ def _run(pipeline: Pipeline, what: Object, values: Mapping[str, str], run_name: 
 
 def _account(task: Task) -> Object:
     name = task.rights.service_account
-    return build.account(name, token=name != _EVERY_TASK, nodes=node_selector(task, SPELLING))
-
-
-def _is_own(task: Task) -> bool:
-    """Say whether the task is a step of ours, which repeats itself after what a repetition can mend."""
-    return task.program.image == RUNNER
+    return build.account(name, token=name not in TOKENLESS, nodes=node_selector(task, SPELLING))
 
 
 def _at_most(task: Task) -> int:
-    return task.timeout if _is_own(task) else at_most(task)
+    return task.timeout if repeats_itself(task) else at_most(task)
 
 
 def _duration(seconds: int) -> str:
@@ -176,14 +179,14 @@ def _duration(seconds: int) -> str:
 
 def _unsupported(pipeline: Pipeline) -> Iterator[Unsupported]:
     retried = [task for task in pipeline.all_tasks if task.retries]
-    if own := [task.name for task in retried if _is_own(task)]:
+    if own := [task.name for task in retried if repeats_itself(task)]:
         yield Unsupported(
             "repeat a task whose pod was lost",
             f"task {', '.join(own)}",
             "Tekton cannot tell that from a compile error or a refusal: steps repeat themselves when a place does not "
             "answer, and a run that lost a pod fails; retry it",
         )
-    if foreign := [task.name for task in retried if not _is_own(task)]:
+    if foreign := [task.name for task in retried if not repeats_itself(task)]:
         yield Unsupported(
             "retry only what a retry can mend",
             f"task {', '.join(foreign)}",
