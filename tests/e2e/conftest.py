@@ -23,7 +23,7 @@ from tests.e2e.runner import runner
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import MakeToolkit, Toolkit
 
-_OWN_ONLY = ("faults", "workers")
+_OWN_ONLY = ("faults", "workers", "taken_down")
 """Fixtures that only our own cluster has."""
 _left_out = pytest.StashKey[list[str]]()
 _was_up = pytest.StashKey[bool]()

@@ -9,37 +9,36 @@ import pytest
 
 from tests.e2e.cluster import bringup, layout, network, traces
 from tests.e2e.cluster.processes import Box, Known
-from tests.e2e.cluster.target import Cluster, Node
+from tests.e2e.cluster.target import Cluster
 
 
 @pytest.fixture(scope="module")
 def taken_down(cluster: Cluster) -> dict[str, list[str]]:
     """What was seen of the cluster while it was up; it is down now."""
+    assert cluster.own
     seen = traces.traces()
     bringup.down(print)
     return seen
 
 
-def test_nothing_is_left_of_a_cluster(workers: tuple[Node, ...], taken_down: dict[str, list[str]]) -> None:
+def test_nothing_is_left_of_a_cluster(taken_down: dict[str, list[str]]) -> None:
     assert {"processes", "interfaces", "addresses", "routes", "cgroups"} <= set(taken_down), "there was nothing to see"
     assert traces.traces() == {}
     assert not layout.run().folder.exists()
 
 
-def test_the_machines_settings_stay(workers: tuple[Node, ...], taken_down: dict[str, list[str]]) -> None:
+def test_the_machines_settings_stay(taken_down: dict[str, list[str]]) -> None:
     box, before = Box(layout.run()), traces.settings()
     box.create()
     try:
         with pytest.raises(RuntimeError, match="Read-only"):
-            box.command(["sysctl", "-w", "kernel.panic=10"])
+            box.command(["tee", "/proc/sys/kernel/panic"], stdin="10")
         assert traces.settings() == before
     finally:
         bringup.down(print)
 
 
-def test_a_cluster_whose_end_nobody_saw_is_cleaned_up(
-    workers: tuple[Node, ...], taken_down: dict[str, list[str]]
-) -> None:
+def test_a_cluster_whose_end_nobody_saw_is_cleaned_up(taken_down: dict[str, list[str]]) -> None:
     box = Box(layout.run())
     box.create()
     network.lay(box)
@@ -52,9 +51,7 @@ def test_a_cluster_whose_end_nobody_saw_is_cleaned_up(
     assert traces.traces() == {}
 
 
-def test_a_cluster_whose_folder_somebody_removed_is_cleaned_up(
-    workers: tuple[Node, ...], taken_down: dict[str, list[str]]
-) -> None:
+def test_a_cluster_whose_folder_somebody_removed_is_cleaned_up(taken_down: dict[str, list[str]]) -> None:
     box = Box(layout.run())
     box.create()
     network.lay(box)
