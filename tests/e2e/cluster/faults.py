@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from tests.e2e.cluster import bringup, layout, machine, worker
@@ -38,13 +40,32 @@ class Faults:
         wait_ready(self._box, program)
 
     @contextlib.contextmanager
-    def without(self, program: str) -> Iterator[None]:
-        """Kill a program, and start it again at the end of the block."""
+    def without(self, program: str, seconds: float = 0) -> Iterator[None]:
+        """Kill a program, and start it again after the block, and not before `seconds` are over."""
         self.kill(program)
+        over = time.monotonic() + seconds
+        try:
+            yield
+            time.sleep(max(0.0, over - time.monotonic()))  # an outage has a length
+        finally:
+            self.start(program)
+
+    @contextlib.contextmanager
+    def without_controller(self, engine: str) -> Iterator[None]:
+        """Kill the controller of `argo` or `tekton`, and start it again after the block."""
+        if engine == "argo":
+            with self.without("argo-controller"):
+                yield
+            return
+        name, said = "deployment/tekton-pipelines-controller", "app.kubernetes.io/name=controller"
+        ask = partial(self._kubectl, "-n", "tekton-pipelines")
+        ask("scale", name, "--replicas=0")
+        ask("delete", "pod", "--selector", said, "--force", "--grace-period=0")
         try:
             yield
         finally:
-            self.start(program)
+            ask("scale", name, "--replicas=1")
+            ask("rollout", "status", name, "--timeout=180s")
 
     def kernels(self) -> tuple[str, ...]:
         """The kernels that every worker can boot."""
