@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-_FILTER = (
-    "".join(f"body:has(#f-{css}:not(:checked)) td.{css}{{opacity:.08}}" for css in ("g", "r", "s", "q", "u"))
-    + "body:has(#f-only:checked) .m tbody tr:not(.red){display:none}"
+_FILTER = "".join(f"body:has(#f-{css}:not(:checked)) td.{css}{{opacity:.08}}" for css in ("g", "r", "s", "q", "u")) + (
+    "body:has(#f-only:checked) .m tbody tr:not(.red),"
+    "body:has(#f-only:checked) section:has(.m):not(:has(.m .red)){display:none}"
 )
 
 STYLE = (
@@ -51,7 +51,7 @@ table{border-collapse:separate;border-spacing:0;background:var(--bg)}
 border:1px solid var(--bg);border-radius:4px}
 .m td.x{background:none}
 .m .n{border-left:7px solid var(--bg)}
-.m a{display:block;text-decoration:none}
+.m a{display:block;text-decoration:none;border-radius:4px}
 .m thead th{position:sticky;top:0;z-index:1;background:var(--bg);vertical-align:bottom;padding:6px 0;font-weight:400}
 .m thead th div{writing-mode:vertical-rl;transform:rotate(180deg);font:11px/1.25 ui-monospace,monospace;
 white-space:nowrap;margin:0 auto}
