@@ -155,7 +155,7 @@ build = StepTask(
     step="build",
     secrets=(REGISTRY_AUTH, GIT),
     rights=_BUILDS,
-    resources=Resources(cpu="500m", memory="1Gi", memory_limit="4Gi", scratch="16Gi"),
+    resources=Resources(cpu="500m", memory="512Mi", memory_limit="4Gi", scratch="16Gi"),
     timeout=3600,
     retries=2,
 )
@@ -174,7 +174,7 @@ sign = StepTask(
 verify = StepTask(
     step="verify",
     secrets=(REGISTRY_PULL,),
-    resources=Resources(cpu="500m", memory="1Gi", memory_limit="2Gi", scratch="4Gi"),
+    resources=Resources(cpu="500m", memory="512Mi", memory_limit="2Gi", scratch="4Gi"),
     timeout=900,
     retries=2,
 )
