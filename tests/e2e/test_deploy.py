@@ -1,13 +1,15 @@
 """Drivers on the nodes of a real cluster: who gets which image, how it is replaced, and how it comes back."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from dtkpipe.errors import NotFoundError
 from dtkpipe.proof.module import parse_module
-from dtkpipe.steps import rollback
-from dtkpipe.steps.contract import Room, StepRefusedError
+from dtkpipe.steps.contract import StepRefusedError
 from dtkpipe.values.kernel import Kernel
 from tests.e2e.cluster.target import Node
 from tests.fixtures.drivers import Drivers, Ground
@@ -143,27 +145,26 @@ def test_a_file_may_have_another_name_than_its_module(
 
 
 def test_the_task_that_always_runs_takes_back_what_failed_later(
-    ground: Ground, drivers: Drivers, workers: tuple[Node, ...], monkeypatch: pytest.MonkeyPatch, tmp_path_room: Room
+    ground: Ground, drivers: Drivers, workers: tuple[Node, ...]
 ) -> None:
     node, kernel = workers[0], kernel_of(workers[0])
-    monkeypatch.setenv("KUBECONFIG", str(ground.cluster.kubeconfig))
     old, new = (drivers.module(kernel, ONE, source) for source in (GOOD, NEWER))
     ground.deploy(drivers.image(kernel, {ONE: old}, spec(ONE)), kernel, run_name="run-1")
     ground.deploy(drivers.image(kernel, {ONE: new}, spec(ONE)), kernel, run_name="run-2")
 
     def ended(run: str, how: str) -> str:
-        args = rollback.Args(run_name=run, statuses=("deploy=Succeeded", how), target_namespace=ground.namespace)
-        return rollback.run(args, tmp_path_room).rolled_back
+        statuses = json.dumps(["deploy=Succeeded", f"smoke-test={how}"])
+        done = subprocess.run(
+            [sys.executable, "-m", "dtkpipe", "step", "rollback", f"--run-name={run}", f"--statuses={statuses}",
+             f"--target-namespace={ground.namespace}"],
+            env={**os.environ, **ground.cluster.environ}, stdout=subprocess.PIPE, text=True, check=True,
+        )  # fmt: skip
+        return done.stdout.strip().removeprefix("ROLLED_BACK=")
 
-    for run, how in (("run-2", "smoke-test=Succeeded"), ("run-2", "smoke-test=None"), ("run-1", "smoke-test=Failed")):
+    for run, how in (("run-2", "Succeeded"), ("run-2", "None"), ("run-1", "Failed")):
         ended(run, how)
         assert ground.srcversion(node.name, ONE) == parse_module(new, "x").srcversion
-    assert "is back at" in ended("run-2", "smoke-test=Failed")
+    assert "is back at" in ended("run-2", "Failed")
     assert ground.srcversion(node.name, ONE) == parse_module(old, "x").srcversion
-    assert ended("run-2", "smoke-test=Failed") == "nothing is of this run"
+    assert ended("run-2", "Failed") == "nothing is of this run"
     assert ground.state(node.name, ONE) == "Live"
-
-
-@pytest.fixture
-def tmp_path_room(ground: Ground) -> Room:
-    return Room(work=ground.work, cache=ground.work, environ={}, say=print)

@@ -118,6 +118,8 @@ def test_modules_that_nobody_listed_come_behind_what_they_need() -> None:
 def test_what_cannot_be_loaded() -> None:
     with pytest.raises(InvalidError, match=r"has no modules\.dep"):
         plan(driver(module("a"), indexed=False), K)
+    with pytest.raises(InvalidError, match="has no module b for kernel"):
+        plan(driver(module("a"), spec={"modules": ["a", "b"]}), K)
     with pytest.raises(InvalidError, match="depend on each other"):
         plan(driver(module("a", depends=("b",)), module("b", depends=("a",))), K)
     with pytest.raises(InvalidError, match="cannot be loaded"):

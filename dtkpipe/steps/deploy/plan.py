@@ -34,11 +34,19 @@ def host_folder(driver: Driver) -> str:
 
 
 def plan(driver: Driver, kernel: Kernel, firmware_folder: str = FIRMWARE_FOLDER) -> tuple[str, ...]:
-    """Return the loader's arguments, one act each. Raises InvalidError for an image that depmod has not seen."""
+    """Return the loader's arguments, one act each.
+
+    Raises InvalidError for an image that depmod has not seen, or that lacks a module which its label names.
+    """
     if not driver.indexed:
         raise InvalidError(
             f"the modules for kernel {kernel} cannot be found by modprobe: the image has no modules.dep",
             hint=f"run `depmod -b {driver.own} {kernel}` when the image is built",
+        )
+    if missing := [name for name in driver.spec.names if name not in driver.modules] if driver.spec else []:
+        raise InvalidError(
+            f"the image has no module {missing[0]} for kernel {kernel}, though its label names it",
+            f"it has: {', '.join(sorted(driver.modules))}",
         )
     return tuple(_acts(driver, kernel, firmware_folder))
 
@@ -71,7 +79,7 @@ def _in_order(modules: Mapping[str, KernelModule], listed: Iterable[str]) -> lis
         order = list(TopologicalSorter(graph).static_order())
     except CycleError as error:
         raise InvalidError(f"modules that depend on each other cannot be loaded: {', '.join(error.args[1])}") from error
-    return list(dict.fromkeys([*(name for name in listed if name in modules), *order]))
+    return list(dict.fromkeys([*listed, *order]))
 
 
 def _load(module: KernelModule) -> str:

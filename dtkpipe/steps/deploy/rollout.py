@@ -26,8 +26,8 @@ PUT_BACK_LIMIT = 120.0
 """Seconds that nodes have to get back what they had before."""
 _PATIENCE, _SETTLING = 120.0, 15.0
 """Seconds that the API server may be away, and may refuse what it allowed before."""
-_SLICE = 10.0
-"""Seconds after which nodes are looked at again; changes of pods are seen as they come."""
+_SLICE, _MOMENT = 10.0, 2.0
+"""Seconds after which nodes, and what is being removed, are looked at again; changes of pods are seen as they come."""
 
 
 class RolloutFailedError(RunFailedError):
@@ -193,33 +193,30 @@ class Rollout:
 
         A pod that unloads its modules must not meet one that loads them.
         """
-        from dtkpipe.clients.cluster import DAEMON_SETS, PODS
+        from dtkpipe.clients.cluster import PODS
 
-        found = self.find(name)
-        if found and found.data["metadata"].get("deletionTimestamp"):
-            self.say(f"daemonset/{name} is being removed: waiting for its end")
-            for kind, _ in self.cluster.watch(DAEMON_SETS, self.namespace, name=name, until=self.deadline):
+        labels, told = f"{ds.DRIVER_LABEL}={name}", False
+        while True:
+            found = patiently(lambda: self.find(name))
+            ending = bool(found and found.data["metadata"].get("deletionTimestamp"))
+            pods = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
+            if not ending and (found or not pods):
+                return
+            nodes = ", ".join(sorted({str(one["spec"].get("nodeName") or "no node") for one in pods}))
+            where = f" from {nodes}" if nodes else ""
+            if not told:
+                self.say(f"waiting for daemonset/{name} to be gone{where}")
+                told = True
+            if time.monotonic() >= self.deadline:
+                raise RolloutFailedError(
+                    f"daemonset/{name} does not go{where}",
+                    "its modules do not unload, or the node does not answer", standings=(),
+                    hint="restart the node: nothing is loaded after that",
+                )  # fmt: skip
+            until = min(self.deadline, time.monotonic() + _MOMENT)
+            for kind, _ in self.cluster.watch(PODS, self.namespace, labels=labels, until=until):
                 if kind == "DELETED":
                     break
-            found = None
-        if found:
-            return
-        labels = f"{ds.DRIVER_LABEL}={name}"
-        there = self.cluster.list(PODS, self.namespace, labels=labels)
-        left = {one["metadata"]["name"]: str(one["spec"].get("nodeName") or "") for one in there}
-        if not left:
-            return
-        self.say(f"waiting for daemonset/{name} to be gone from {', '.join(sorted(left.values()))}")
-        for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=self.deadline):
-            if kind == "DELETED":
-                left.pop(pod["metadata"]["name"], None)
-            if not left:
-                return
-        raise RolloutFailedError(
-            f"pods of daemonset/{name} do not end on {', '.join(sorted(left.values()))}",
-            "their modules do not unload, or the node does not answer", standings=(),
-            hint="restart the node: nothing is loaded after that",
-        )  # fmt: skip
 
     def _template_of(self, workload: Workload, image: str) -> Object | None:
         """Return the newest template of the DaemonSet's history that has `image`."""
