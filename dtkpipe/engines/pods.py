@@ -42,7 +42,7 @@ _KINDS = {
 }
 _HINTS = {
     "pull": "look at the image's name, and at the pull secrets of the task's service account",
-    "secret": "kubectl create secret: see `dtkpipe help secrets`",
+    "secret": "kubectl create secret generic NAME -n NAMESPACE --from-file=KEY=FILE",
     "memory": "give the task more memory: Resources(memory_limit=...) in the pipeline",
     "quota": "ask for a larger quota, or wait until other runs have ended",
     "node": "kubectl get nodes; dtkpipe doctor --for cluster",

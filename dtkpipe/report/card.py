@@ -36,6 +36,7 @@ def facts(card: RunCard) -> tuple[tuple[str, str], ...]:
 
 
 def _facts(card: RunCard) -> Iterator[tuple[str, str]]:
+    yield "namespace", card.namespace
     yield "source", card.inputs.get("repo", "")
     yield "commit", card.result("build", "COMMIT")
     yield "release", card.result("resolve", "RELEASE") or card.inputs.get("release", "")
