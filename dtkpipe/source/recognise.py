@@ -14,7 +14,7 @@ from pathlib import Path
 from dtkpipe.errors import DtkpipeError, InvalidError
 from dtkpipe.source import containerfile, dkms, kbuild
 from dtkpipe.source.tree import read_text
-from dtkpipe.values.module import BuildSpec, Module, ModuleSpec, module_name
+from dtkpipe.values.module import BuildSpec, Kernels, Module, ModuleSpec, module_name
 
 SPEC_NAMES = ("dtkpipe.yaml", "dtkpipe.yml")
 
@@ -35,8 +35,9 @@ class Recognised:
 def recognise(folder: Path, name: str, spec: str = "") -> Recognised:
     """Find out what the module in `folder` is. `spec` is the text of a dtkpipe.yaml to use instead of the folder's.
 
-    `name` is the name that a source without one gets. Raises InvalidError for a folder that is no module, and for a
-    dtkpipe.yaml that is not valid or asks for what is not there.
+    One that says nothing of how to build, but only where the source is and for which kernels, leaves that to the
+    folder's own. `name` is the name that a source without one gets. Raises InvalidError for a folder that is no
+    module, and for a dtkpipe.yaml that is not valid or asks for what is not there.
     """
     given = _given(folder, spec)
     found = _recipes(folder)
@@ -66,12 +67,17 @@ def recognise(folder: Path, name: str, spec: str = "") -> Recognised:
 
 
 def _given(folder: Path, text: str) -> ModuleSpec | None:
-    if text:
-        return ModuleSpec.from_text(text, where="--spec")
-    for name in SPEC_NAMES:
-        if (folder / name).is_file():
-            return ModuleSpec.from_text(read_text(folder / name), where=name)
-    return None
+    given = ModuleSpec.from_text(text, where="--spec") if text else None
+    file = next((folder / name for name in SPEC_NAMES if (folder / name).is_file()), None)
+    if file is None or (given and not given.is_pointer):
+        return given
+    own = ModuleSpec.from_text(read_text(file), where=file.name)
+    if given is None:
+        return own
+    return replace(
+        own, name=given.name, source=given.source, arches=given.arches or own.arches, exclusions=given.exclusions,
+        kernels=own.kernels if given.kernels == Kernels() else given.kernels,
+    )  # fmt: skip
 
 
 def _recipes(folder: Path) -> dict[str, Callable[[], BuildSpec]]:

@@ -80,7 +80,8 @@ def cell_hash(module: str, kernel: Kernel, arch: Arch) -> str:
 
 def recipe_hash(kernel: Kernel, path: str, spec: ModuleSpec | None, build_args: Mapping[str, str]) -> str:
     """Return the part of the key that says how it is built. Patches for other kernels do not count."""
-    return _hash([STEP_VERSION, path, _built(spec, kernel) if spec else None, dict(build_args)], 12)
+    built = _built(spec, kernel) if spec and not spec.is_pointer else None
+    return _hash([STEP_VERSION, path, built, dict(build_args)], 12)
 
 
 def _built(spec: ModuleSpec, kernel: Kernel) -> dict[str, Any]:

@@ -143,6 +143,13 @@ class ModuleSpec:
     exclusions: tuple[Exclusion, ...] = ()
 
     @property
+    def is_pointer(self) -> bool:
+        """Whether it says where a module is and which kernels it is for, and nothing of how it is built."""
+        return self == ModuleSpec(
+            name=self.name, source=self.source, kernels=self.kernels, arches=self.arches, exclusions=self.exclusions
+        )
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The modules' names in loading order."""
         return tuple(module.name for module in self.modules)

@@ -128,6 +128,12 @@ def test_one_broken_spec_among_good_ones_is_told_and_stops_nobody(shelf: Shelf) 
     (shelf.root / "modules/nowhere.yaml").write_text("name: nowhere\n")
     (shelf.root / "modules/again.yaml").write_text("name: m7\nsource: {repo: ../sources/m7}\n")
     (shelf.root / "modules/README.md").write_text("no spec")
+    (shelf.root / "modules/torn.yaml").write_text(
+        "name: torn\nsource: {repo: ../sources/m1}\nkernels: {min: '6.1', max: '5.14'}\n"
+    )
+    (shelf.root / "modules/shell.yaml").write_text(
+        "name: shell\nsource: {repo: example.org/org/m, ref: '$(reboot);{{workflow.name}} ~^:'}\n"
+    )
     found = choose(["modules/*"], shelf.root)
     assert len(found.good) == 50
     assert {one.file.name: str(one.error.what).partition(": ")[2] for one in found.broken} == {
@@ -135,6 +141,8 @@ def test_one_broken_spec_among_good_ones_is_told_and_stops_nobody(shelf: Shelf) 
         "binary.yml": "",
         "nowhere.yaml": "source.repo: is required",
         "m7.yaml": "`m7` is in again.yaml already",
+        "torn.yaml": "kernels: no kernel is both 6.1 or newer and 5.14 or older",
+        "shell.yaml": "",
     }
 
 

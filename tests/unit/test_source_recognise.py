@@ -48,6 +48,20 @@ def test_order_decides_and_is_said(tmp_path: Path):
     assert recognise(folder, "x", "name: given\nbuild: {recipe: kbuild}").spec.name == "given"
 
 
+def test_a_given_spec_that_only_points_at_the_source_leaves_the_rest_to_the_sources_own(tmp_path: Path):
+    folder = write(
+        tmp_path, Makefile="obj-m := m.o\n", dtkpipe_yaml="name: own\nmodules: [m]\nkernels: {min: '5.10'}\n"
+    )
+    pointer = "name: given\nsource: {repo: example.org/m}\narches: [x86_64]\n"
+    found = recognise(folder, "x", pointer)
+    assert (found.spec.name, found.spec.names, found.listed) == ("given", ("m",), True)
+    assert (found.spec.source.repo, found.spec.kernels.min) == ("example.org/m", "5.10")
+    assert recognise(folder, "x", pointer + "kernels: {min: '6.1'}").spec.kernels.min == "6.1"
+    assert recognise(folder, "x", pointer + "unload: never").spec.modules == ()
+    (folder / "dtkpipe.yaml").unlink()
+    assert recognise(folder, "x", pointer).spec.name == "given"
+
+
 def test_a_containerfile_that_knows_nothing_of_kernels_is_not_the_modules_recipe(tmp_path: Path):
     folder = write(tmp_path, Dockerfile="FROM python:3\nRUN pip install docs\n", Makefile="obj-m := m.o\n")
     assert recognise(folder, "x").how == "Makefile"
