@@ -17,6 +17,7 @@ from dtkpipe.clients.cluster import (
     DAEMON_SETS,
     ROLE_BINDINGS,
     ROLES,
+    SECRETS,
     SECURITY_CONTEXT_CONSTRAINTS,
     SERVICE_ACCOUNTS,
     TASKS,
@@ -163,9 +164,9 @@ def _prune(cluster: Cluster, wanted: Installation, kept: set[tuple[str, ...]], d
 
 def _own(cluster: Cluster, engine: Engine, namespace: str) -> Iterator[tuple[Resource, Object]]:
     """Give what is one engine's own in a namespace."""
-    kinds = [engine.templates, *([TASKS] if engine.parts else []), ROLES, ROLE_BINDINGS]
+    kinds = [engine.templates, *([TASKS] if engine.parts else []), ROLES, ROLE_BINDINGS, SECRETS, SERVICE_ACCOUNTS]
     for resource in kinds:
-        if resource.group == "rbac.authorization.k8s.io" or resource.plural in cluster.served(resource.api):
+        if resource.plural in cluster.served(resource.api):
             for one in cluster.list(resource, namespace, labels=f"{INSTANCE_LABEL}={instance(engine.name)},{_MANAGED}"):
                 yield resource, one
 

@@ -45,7 +45,7 @@ def files(objects: Iterable[Object]) -> dict[str, str]:
         kind, name = one["kind"], one["metadata"]["name"]
         if kind == "Namespace":
             file = "namespaces.yaml"
-        elif kind == "ServiceAccount" or one["apiVersion"].startswith("rbac."):
+        elif kind in ("ServiceAccount", "Secret") or one["apiVersion"].startswith("rbac."):
             file = "rbac.yaml"
         else:
             file = f"{kind.lower()}-{name}.yaml"

@@ -10,7 +10,7 @@ from typing import Any
 
 from dtkpipe import __version__
 from dtkpipe.engines.rendered import Object
-from dtkpipe.engines.rights import ACCOUNTS, BUILD, Account, Scope
+from dtkpipe.engines.rights import ACCOUNTS, BUILD, EXECUTOR, TOKENLESS, Account, Scope
 
 NAMESPACE = "dtkpipe"
 TARGET_NAMESPACE = "dtkpipe-drivers"
@@ -47,15 +47,28 @@ def namespaces(namespace: str, target: str) -> list[Object]:
 def objects(engine: str, namespace: str, target: str) -> list[Object]:
     """Return accounts, roles and bindings for one engine, in the order in which they are applied."""
     made: list[Object] = []
-    for account in ACCOUNTS:
+    for account in (one for one in ACCOUNTS if one.engine in ("", engine)):
         home = namespace if account.tasks else target
-        one = _object("v1", "ServiceAccount", account.name, INSTANCE, home)
-        made.append(one if account.tasks else {**one, "automountServiceAccountToken": False})
+        one = _object("v1", "ServiceAccount", account.name, _instance(account.engine), home)
+        made.append({**one, "automountServiceAccountToken": False} if account.name in TOKENLESS else one)
+        if account.name == EXECUTOR:
+            made.append(_token(account.name, home))
         made += _bound(account, engine, namespace, target)
         if account.privileged:
             name, role = f"{account.name}-privileged", ("ClusterRole", "system:openshift:scc:privileged")
             made.append(_binding("RoleBinding", name, INSTANCE, home, role, account.name, home))
     return made
+
+
+def _token(account: str, namespace: str) -> Object:
+    """Return the Secret in which Argo looks for its executor's token (argo-workflows, util/secrets: its name)."""
+    made = _object("v1", "Secret", f"{account}.service-account-token", _instance("argo"), namespace)
+    made["metadata"]["annotations"] = {"kubernetes.io/service-account.name": account}
+    return {**made, "type": "kubernetes.io/service-account-token"}
+
+
+def _instance(engine: str) -> str:
+    return f"{INSTANCE}-{engine}" if engine else INSTANCE
 
 
 def openshift(namespace: str, capabilities: tuple[str, ...]) -> list[Object]:
@@ -102,7 +115,7 @@ def _bound(account: Account, engine: str, namespace: str, target: str) -> list[O
             continue
         # What several installations put beside each other is told apart by the runs' namespace.
         name = account.name if scope is Scope.RUNS else f"{account.name}:{namespace}"
-        instance = f"{INSTANCE}-{engine}" if own == {engine} else INSTANCE
+        instance = _instance(engine if own == {engine} else "")
         where = {Scope.RUNS: namespace, Scope.TARGET: target, Scope.CLUSTER: ""}[scope]
         kind = "Role" if where else "ClusterRole"
         role = _object(f"{_RBAC}/v1", kind, name, instance, where)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 BUILD = "dtkpipe-build"
+EXECUTOR = "dtkpipe-executor"
+"""The account of Argo's executor, which runs beside every task's program: its token is in no program's reach."""
 
 
 class Scope(Enum):
@@ -53,15 +55,10 @@ class Account:
     tasks: bool = True
     privileged: bool = False
     """May use OpenShift's SCC `privileged`."""
+    engine: str = ""
+    """Only on this engine."""
 
 
-_REPORTS = Right(
-    resource="workflowtaskresults.argoproj.io",
-    verbs=("create", "patch"),
-    scope=Scope.RUNS,
-    engine="argo",
-    why="Argo's executor, which runs beside every task, reports results by it",
-)
 _NODES = Right(
     resource="nodes",
     verbs=("get", "list", "watch"),
@@ -69,17 +66,29 @@ _NODES = Right(
     why="to see which nodes have the kernel, and which are down",
 )
 ACCOUNTS = (
-    Account(name="dtkpipe-task", what="tasks that need nothing of the cluster", rights=(_REPORTS,)),
+    Account(name="dtkpipe-task", what="tasks that need nothing of the cluster"),
     Account(
         name=BUILD,
         what="`build`: the one task that is root in its container, with an SCC of its own on OpenShift",
-        rights=(_REPORTS,),
+    ),
+    Account(
+        name=EXECUTOR,
+        engine="argo",
+        what="Argo's executor, which runs in a container of its own beside every task's program",
+        rights=(
+            Right(
+                resource="workflowtaskresults.argoproj.io",
+                verbs=("create", "patch"),
+                scope=Scope.RUNS,
+                engine="argo",
+                why="it reports by them how a task ended and what it gave",
+            ),
+        ),
     ),
     Account(
         name="dtkpipe-deploy",
         what="`deploy` and `rollback`: the only ones that may write workloads, and only beside the drivers",
         rights=(
-            _REPORTS,
             _NODES,
             Right(
                 resource="daemonsets.apps",
@@ -126,7 +135,6 @@ ACCOUNTS = (
         name="dtkpipe-smoke-test",
         what="`smoke-test`: looks into drivers that run, and writes nothing",
         rights=(
-            _REPORTS,
             _NODES,
             Right(
                 resource="daemonsets.apps",
@@ -153,6 +161,8 @@ ACCOUNTS = (
         privileged=True,
     ),
 )  # fmt: skip
+TOKENLESS = frozenset(one.name for one in ACCOUNTS if not one.rights)
+"""Accounts that may nothing: their pods get no token."""
 
 
 def _runs(resource: str, engine: str) -> Right:

@@ -173,6 +173,7 @@ def attempts(place: Place, client: Client) -> dict[str, Callable[[], object]]:
 @pytest.mark.parametrize(("account", "allowed"), [
     ("dtkpipe-task", set()),
     ("dtkpipe-build", set()),
+    ("dtkpipe-executor", set()),
     ("dtkpipe-deploy", {"daemonset in drivers", "pods of drivers"}),
     ("dtkpipe-smoke-test", {"program in drivers", "pods of drivers"}),
 ])  # fmt: skip

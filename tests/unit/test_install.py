@@ -11,12 +11,14 @@ import pytest
 import yaml
 
 from dtkpipe.app.clusters import ENGINES
+from dtkpipe.app.compile import Wanted, compile_pipeline
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.versions import check, engine_version, reaches
 from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
 from dtkpipe.clients.cluster import Resource, resource_of
 from dtkpipe.engines import rbac
-from dtkpipe.engines.rights import ACCOUNTS, PEOPLE
+from dtkpipe.engines.rendered import Form
+from dtkpipe.engines.rights import ACCOUNTS, EXECUTOR, PEOPLE, TOKENLESS
 from dtkpipe.errors import NotAllowedError, UnsupportedError
 from tests.fixtures.cli import Cli
 
@@ -55,6 +57,25 @@ def test_files_for_another_namespace(cli: Cli, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", names())
+def test_only_tasks_that_ask_the_cluster_get_a_token(name: str) -> None:
+    asks = {task.name for task in load(name).all_tasks if task.rights.service_account not in TOKENLESS}
+    assert asks == ({"deploy", "smoke-test", "rollback"} if name == "kmod" else set())
+    params = {"repo": "https://git.example/a", "push-to": "r.example/a", "release": "debian-12"}
+    (template,) = compile_pipeline(load(name), Wanted(engine="argo", params={})).objects
+    assert {
+        one["name"] for one in template["spec"]["templates"] if one.get("automountServiceAccountToken", True)
+    } == asks | {"pipeline"}
+    assert template["spec"]["executor"] == {"serviceAccountName": EXECUTOR}
+    (run,) = compile_pipeline(load(name), Wanted(engine="tekton", form=Form.RUN, params=params)).objects
+    assert not run["spec"]["taskRunTemplate"]["podTemplate"]["automountServiceAccountToken"]
+    assert {
+        one["pipelineTaskName"]
+        for one in run["spec"]["taskRunSpecs"]
+        if one.get("podTemplate", {}).get("automountServiceAccountToken")
+    } == asks
+
+
 @pytest.mark.parametrize(("words", "code", "text"), [
     (["install", "-e", "jenkins"], 2, "engines: argo, tekton"),
     (["install", "-e", "argo", "--dir", "x"], 2, "--dry-run=client"),
@@ -74,7 +95,9 @@ def test_what_is_asked_wrongly(cli: Cli, words: list[str], code: int, text: str)
 def test_tasks_use_accounts_of_the_table_and_all_of_them() -> None:
     pipelines = [with_builder(load(name), builder) for name in names() for builder in BUILDERS]
     tasks = [task for pipeline in pipelines for task in pipeline.all_tasks]
-    assert {task.rights.service_account for task in tasks} == {one.name for one in ACCOUNTS if one.tasks}
+    used = {task.rights.service_account for task in tasks}
+    assert used | {EXECUTOR} == {one.name for one in ACCOUNTS if one.tasks}
+    assert EXECUTOR not in used
     rooted = {
         task.rights.service_account for task in tasks for one in task.programs if (one.rights or task.rights).root
     }
@@ -87,8 +110,8 @@ def test_only_deploy_writes_and_no_account_sees_secrets() -> None:
     writes = ("create", "update", "patch", "delete")
     for account in ACCOUNTS:
         changed = {one.resource for one in account.rights if set(one.verbs) & set(writes)}
-        changed -= {"workflowtaskresults.argoproj.io", "pods/exec"}
-        assert not changed or account.name == "dtkpipe-deploy"
+        changed -= {"pods/exec"}
+        assert not changed or account.name in ("dtkpipe-deploy", EXECUTOR)
         assert not [one for one in account.rights if "secrets" in one.resource or "*" in (*one.verbs, one.resource)]
     assert all(one.why for account in ACCOUNTS for one in account.rights)
     assert all(one.why for one in PEOPLE)
