@@ -93,6 +93,8 @@ class Anywhere:
     strict: bool = True
     silent: set[str] = field(default_factory=set)
     """Places that did not answer, and are not asked again."""
+    unasked: DtkpipeError | None = None
+    """Why the first of them did not."""
 
     def all(self, limit: int) -> list[RunCard]:
         """Return the newest runs of all places; one that was not named and does not answer is said, and left out."""
@@ -102,7 +104,10 @@ class Anywhere:
         return sorted(cards, key=lambda card: card.created, reverse=True)[:limit]
 
     def find(self, name: str) -> Found:
-        """Return a run by its name; `@latest` is the newest. Raises NotFoundError, UsageError for one of two."""
+        """Return a run by its name; `@latest` is the newest.
+
+        Raises NotFoundError, UsageError for one of two, and why a place could not be asked where it may be there.
+        """
         if name == LATEST:
             return self._latest()
         found: list[Found] = []
@@ -117,7 +122,7 @@ class Anywhere:
                 hint=f"say which: --engine {' or '.join(one.card.engine for one in found)}",
             )  # fmt: skip
         if not found:
-            raise self._missing(name)
+            raise self.unasked or self._missing(name)
         return found[0]
 
     def _latest(self) -> Found:
@@ -126,7 +131,7 @@ class Anywhere:
             cards = self._asked(place, lambda one: one.all(1), list[RunCard]())
             newest += [Found(place, card) for card in cards]
         if not newest:
-            raise NotFoundError("there are no runs yet", *self.looked(), hint="dtkpipe submit --help")
+            raise self.unasked or NotFoundError("there are no runs yet", *self.looked(), hint="dtkpipe submit --help")
         one = max(newest, key=lambda found: found.card.created)
         return Found(one.place, one.place.card(one.card.name) or one.card)
 
@@ -156,6 +161,7 @@ class Anywhere:
             if self.strict:
                 raise
             self.say(f"note: {error.what}: its runs are not among these")
+            self.unasked = self.unasked or error
             # The other engine is on the same cluster.
             down = isinstance(error, UnreachableError)
             self.silent |= {str(one) for one in self.places if down and not isinstance(one, Runs)} | {str(place)}
