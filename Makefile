@@ -102,7 +102,7 @@ clean:  ## Remove what was made in this folder (the cache of toolkits and kernel
 # Another cluster has its own.
 .stamps/cluster: .stamps/system $(wildcard tests/e2e/cluster/*.py tests/e2e/cluster/go/*/*)
 ifndef KUBECONFIG
-	$(BIN)/dtkpipe doctor --fix --for e2e
+	$(ROOT) $(BIN)/dtkpipe doctor --fix --for e2e
 	@$(ROOT) $(BIN)/python -c 'from tests.validators import go; go()' 2>/dev/null || $(PIP) install --group go
 	@$(ROOT) $(BIN)/python -m tests.e2e.cluster build
 	@touch $@

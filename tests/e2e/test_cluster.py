@@ -67,13 +67,13 @@ def pod(name: str, image: str, node: str = "", *command: str) -> str:
 def test_argo_runs_workflows(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=REPORTS)
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=WORKFLOW.replace("IMAGE", cluster.busybox))
-    cluster.kubectl("-n", namespace, "wait", "workflow/two-steps", "--for=condition=Completed", "--timeout=120s")
+    cluster.kubectl("-n", namespace, "wait", "workflow/two-steps", "--for=condition=Completed", "--timeout=300s")
     assert cluster.kubectl.json("-n", namespace, "get", "workflow/two-steps")["status"]["phase"] == "Succeeded"
 
 
 def test_tekton_runs_tasks(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=TASK_RUN.replace("IMAGE", cluster.busybox))
-    cluster.kubectl("-n", namespace, "wait", "taskrun/two-steps", "--for=condition=Succeeded", "--timeout=120s")
+    cluster.kubectl("-n", namespace, "wait", "taskrun/two-steps", "--for=condition=Succeeded", "--timeout=300s")
 
 
 def test_workers_run_the_kernels_of_the_toolkits(
@@ -84,7 +84,7 @@ def test_workers_run_the_kernels_of_the_toolkits(
         made = pod(one.name, cluster.busybox, one.name, "uname", "-r")
         cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=made)
         done = "--for=jsonpath={.status.phase}=Succeeded"
-        cluster.kubectl("-n", namespace, "wait", f"pod/{one.name}", done, "--timeout=120s")
+        cluster.kubectl("-n", namespace, "wait", f"pod/{one.name}", done, "--timeout=300s")
         assert cluster.kubectl("-n", namespace, "logs", one.name).strip() == one.kernel
 
 
@@ -95,7 +95,7 @@ def test_images_of_other_registries_come_from_the_clusters_own(
     made = pod("elsewhere", "quay.io/busybox:1", workers[0].name, "true")
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=made)
     done = "--for=jsonpath={.status.phase}=Succeeded"
-    cluster.kubectl("-n", namespace, "wait", "pod/elsewhere", done, "--timeout=120s")
+    cluster.kubectl("-n", namespace, "wait", "pod/elsewhere", done, "--timeout=300s")
 
 
 def test_pod_security_refuses_privileged_pods(cluster: Cluster, namespace: str) -> None:
@@ -123,7 +123,7 @@ def test_the_git_server_stands_for_the_real_ones(
     made = pod("reaches", cluster.busybox, "", "nc", "-w", "3", *server.split(":"), "-e", "true")
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=made)
     done = "--for=jsonpath={.status.phase}=Succeeded"
-    cluster.kubectl("-n", namespace, "wait", "pod/reaches", done, "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", "pod/reaches", done, "--timeout=180s")
 
 
 def test_a_killed_api_server_comes_back(cluster: Cluster, faults: Faults) -> None:
@@ -135,6 +135,7 @@ def test_a_killed_api_server_comes_back(cluster: Cluster, faults: Faults) -> Non
 @pytest.mark.parametrize(
     ("engine", "run", "ended"),
     [("argo", WORKFLOW, "workflow/two-steps=Completed"), ("tekton", TASK_RUN, "taskrun/two-steps=Succeeded")],
+    ids=("argo", "tekton"),
 )
 def test_what_was_asked_of_a_killed_controller_is_done_by_the_next(
     cluster: Cluster, namespace: str, faults: Faults, engine: str, run: str, ended: str
@@ -144,7 +145,7 @@ def test_what_was_asked_of_a_killed_controller_is_done_by_the_next(
     with faults.without_controller(engine):
         cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=run.replace("IMAGE", cluster.busybox))
         assert "status" not in cluster.kubectl.json("-n", namespace, "get", name)
-    cluster.kubectl("-n", namespace, "wait", name, f"--for=condition={condition}", "--timeout=120s")
+    cluster.kubectl("-n", namespace, "wait", name, f"--for=condition={condition}", "--timeout=300s")
 
 
 def test_a_registry_that_is_gone_comes_back(registry: LoopbackRegistry, faults: Faults) -> None:
@@ -158,9 +159,9 @@ def test_a_registry_that_is_gone_comes_back(registry: LoopbackRegistry, faults: 
 
 def test_a_killed_container_is_seen_as_killed(cluster: Cluster, namespace: str, faults: Faults) -> None:
     cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=pod("victim", cluster.busybox, "node0"))
-    cluster.kubectl("-n", namespace, "wait", "pod/victim", "--for=condition=Ready", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", "pod/victim", "--for=condition=Ready", "--timeout=180s")
     faults.kill_container(namespace, "victim", "main")
-    cluster.kubectl("-n", namespace, "wait", "pod/victim", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
+    cluster.kubectl("-n", namespace, "wait", "pod/victim", "--for=jsonpath={.status.phase}=Failed", "--timeout=180s")
     status = cluster.kubectl.json("-n", namespace, "get", "pod", "victim")["status"]["containerStatuses"][0]
     assert status["state"]["terminated"]["exitCode"] == 137
 
