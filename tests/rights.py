@@ -28,8 +28,9 @@ def page() -> Iterator[str | Table]:
         f"drivers in `{TARGET_NAMESPACE}`.\n"
     )
     yield "## Tasks\n"
-    head = ("task", "account", "its container", "secrets")
-    yield head, [(f"`{one.name}`", f"`{one.rights.service_account}`", _container(one), _secrets(one)) for one in tasks]
+    yield "What else each pod has: [pods](pods.md).\n"
+    head = ("task", "account", "secrets")
+    yield head, [(f"`{one.name}`", f"`{one.rights.service_account}`", _secrets(one)) for one in tasks]
     for account in ACCOUNTS:
         yield f"## {account.name}\n"
         where = "the namespace of the runs" if account.tasks else "the namespace of the drivers"
@@ -53,12 +54,6 @@ def _table(rights: Sequence[Right]) -> Table:
         for one in rights
     ]
     return ("resource", "verbs", "in", "engine", "why"), rows
-
-
-def _container(task: Task) -> str:
-    if not task.rights.root:
-        return "not root, no capability"
-    return f"root, capabilities {', '.join(task.rights.capabilities)}; not privileged, no host access"
 
 
 def _secrets(task: Task) -> str:
