@@ -193,8 +193,10 @@ def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
             (one.cell.module, one.cell.target.name, one.result.value, f"{one.seconds:.1f} s" if one.seconds else "",
              one.run, str(one.cause or one.said))
             for one in sorted(outcomes, key=lambda one: (one.cell.module, one.cell.target.kernel.order))
+            if one.seconds or one.result is not Result.REUSED
         ]  # fmt: skip
-        print(aligned(Table(("module", "kernel", "result", "time", "run", "cause"), tuple(rows))))
+        if rows:  # what was current before is only counted
+            print(aligned(Table(("module", "kernel", "result", "time", "run", "cause"), tuple(rows))))
     say("\n" + f"{len(outcomes)} cells: " + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one]))
     if counts[Result.CANCELLED]:
         say("interrupted: the same command goes on where it was")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from dtkpipe import __version__
 from dtkpipe.app.matrix.one_cell import PATIENCE, card_of, end_of, error_in, held, limited, who
@@ -25,7 +26,7 @@ from dtkpipe.app.matrix.plan import Asked, Place, Request, judged_again
 from dtkpipe.app.runs import Runs
 from dtkpipe.errors import DtkpipeError, RunUnknownError
 from dtkpipe.matrix.failure import Failure, read, record
-from dtkpipe.matrix.fingerprint import INFRASTRUCTURE, Fingerprint, fingerprint
+from dtkpipe.matrix.fingerprint import INFRASTRUCTURE, OTHER, Fingerprint, fingerprint
 from dtkpipe.matrix.plan import Known, Planned, key_of
 from dtkpipe.matrix.turns import in_turns
 from dtkpipe.releases.images import CONTENT
@@ -211,8 +212,8 @@ class _Work:
             waiting.wait()
 
     @contextmanager
-    def _process(self, argv: process.Argv, **more: object) -> Iterator[process.Process]:
-        started = process.start(argv, own_group=True, **more)  # type: ignore[arg-type]
+    def _process(self, argv: process.Argv, **more: Any) -> Iterator[process.Process]:
+        started = process.start(argv, own_group=True, **more)
         with self.guard:
             self.running.add(started)
         try:
@@ -238,6 +239,10 @@ class _Work:
             card = card_of(out)
             told = err.read_text(errors="replace")
         seconds = time.monotonic() - begun
+        if code == 0 and card and not self._is_as_planned(one, known, card):
+            said = "published, but under another key: its source changed meanwhile, or its image is for something else"
+            cause = Fingerprint(OTHER, said)
+            return Outcome(cell=one, result=Result.FAILED, cause=cause, said=said, run=card.name, seconds=seconds)
         if code == 0 and card:
             steps = [step for step in card.steps if step.name != "resolve" and step.exit_code == 0]
             done = Result.SIGNED if self._is_signed_only(one) else Result.BUILT
@@ -254,6 +259,13 @@ class _Work:
         return Outcome(
             cell=one, result=Result.FAILED, cause=failure.fingerprint, said=said, run=failure.run, seconds=seconds
         )
+
+    def _is_as_planned(self, one: Planned, known: Known, card: RunCard) -> bool:
+        """Whether the next plan will find the cell current. A pipeline without `publish` is not asked."""
+        toolkit = card.result("resolve", "TOOLKIT_DIGEST")
+        key = key_of(known, one.target, toolkit) if toolkit else one.key
+        tags = card.result("publish", "TAGS").split()
+        return not tags or key is None or str(KeyTag(key, self.request.signer)) in tags
 
     def _is_signed_only(self, one: Planned) -> bool:
         """Whether the image is there, and lacks nothing but this signature. What has one cannot become unsigned."""
