@@ -134,6 +134,7 @@ def test_any_two_values_can_be_compared(asked: str, shown: str) -> None:
 def test_an_oops_counts_only_since_the_module_was_loaded() -> None:
     assert word(log=OOPS + LOADED) == "healthy"
     assert word(log=LOADED + OOPS) == "kernel-log: BUG: kernel NULL pointer dereference, address: 0000000000000000"
+    assert word(log=OOPS + "12,7,300,-;dtkpipe: loads hello, tainted \n") == "healthy", "an image without cat"
     # Where the log's beginning is lost, all that is left came later.
     assert word(log=OOPS).startswith("kernel-log")
     # What a program wrote is no sign of anything, and nobody's start.

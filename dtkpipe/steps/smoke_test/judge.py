@@ -14,7 +14,7 @@ from dtkpipe.steps.smoke_test.facts import Facts, Loaded
 from dtkpipe.values.health import HEALTHY
 from dtkpipe.values.module import Check, ModuleSpec
 
-_LOADS = re.compile(r"dtkpipe: loads (?P<module>[^\s,]+)(?:, tainted (?P<tainted>\d+))?")
+_LOADS = re.compile(r"dtkpipe: loads (?P<module>[^\s,]+)(?:, tainted (?P<tainted>\d*))?")
 """What the loader of a node (catalog/driver/load) writes into the kernel's log before it loads a module."""
 _TRUE, _FALSE = ("y", "1", "t", "yes", "true", "on"), ("n", "0", "f", "no", "false", "off")
 _OUT_OF_TREE = "O"
