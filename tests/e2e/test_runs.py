@@ -41,25 +41,27 @@ mode, value = param("mode", "what to do", "well")
 
 def task(name, *argv, image="{busybox}", **more):
     return container(
-        name, image=image, argv=argv, rights=Rights(root=True), resources=SMALL, **{{"timeout": 90, **more}}
+        name, image=image, argv=argv, rights=Rights(root=True), resources=SMALL, **{{"timeout": 600, **more}}
     )
 
 first = task(
     "first", "sh", "-c", 'printf hello > "$1"; echo first', "--", ResultPath("WORD"), results={{"WORD": "a word"}}
 )
-second = task(
-    "second", "sh", "-c", DOES, "--", InputRef("mode"), ResultPath("ANSWER"), ResultPath("CAUSE"),
-    inputs={{"mode": value, "word": first.word}}, env={{"WORD": InputRef("word")}}, params=[mode],
-    results={{"ANSWER": "a", "CAUSE": "why"}},
-)
-last = task("last", "sh", "-c", "echo last")
-small = Pipeline("small", "Two tasks", tasks=(first, second), finally_=(last,))
-image = Pipeline("image", "An image that is not there", tasks=(task("only", "sh", image="{nowhere}"),))
-secret = Pipeline("secret", "A Secret that is not there", tasks=(
-    task("only", "sh", secrets=[TOKEN], params=[Param(name="api-secret", description="", default="not-there")]),
-))
+def small_one(name, seconds):
+    second = task(
+        "second", "sh", "-c", DOES, "--", InputRef("mode"), ResultPath("ANSWER"), ResultPath("CAUSE"),
+        inputs={{"mode": value, "word": first.word}}, env={{"WORD": InputRef("word")}}, params=[mode],
+        results={{"ANSWER": "a", "CAUSE": "why"}}, timeout=seconds,
+    )
+    return Pipeline(name, "Two tasks", tasks=(first, second), finally_=(task("last", "sh", "-c", "echo last"),))
+
+small, brief = small_one("small", 600), small_one("brief", 30)
+image = Pipeline("image", "An image that is not there", tasks=(task("only", "sh", image="{nowhere}", timeout=60),))
+secret = Pipeline("secret", "A Secret that is not there", tasks=(task(
+    "only", "sh", secrets=[TOKEN], params=[Param(name="api-secret", description="", default="not-there")], timeout=60,
+),))
 '''
-STARTED = {"well": "small", "fail": "small", "sleep": "small", "eat": "small", "image": "image", "secret": "secret"}
+STARTED = {"well": "small", "fail": "small", "sleep": "brief", "eat": "small", "image": "image", "secret": "secret"}
 
 
 @dataclass(frozen=True)
@@ -97,17 +99,23 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     text = PIPELINES.format(busybox=cluster.busybox, nowhere=f"{cluster.registry}/no/such:1")
     (folder / "pipelines.py").write_text(text)
     one = Site(cluster, Cli(folder, folder / "home"), f"t-runs-{secrets.token_hex(3)}")
-    kubectl = cluster.kubectl
-    kubectl("create", "namespace", one.namespace)
-    allowed = ["create", "role", "reports", "--verb=create,patch", "--resource=workflowtaskresults.argoproj.io"]
-    bound = ["create", "rolebinding", "reports", "--role=reports", f"--serviceaccount={one.namespace}:dtkpipe-task"]
-    for words in (["create", "serviceaccount", "dtkpipe-task"], allowed, bound):
-        kubectl("-n", one.namespace, *words)
+    # For its accounts alone: the runs here carry their pipelines, and run busybox.
+    for engine in ENGINES:
+        made = one("install", "--engine", engine, "--target-namespace", f"{one.namespace}-drivers")
+        assert made.code == 0, made.err
     for engine in ENGINES:
         for case, pipeline in STARTED.items():
-            one.start(engine, pipeline, f"{engine}-{case}", *(["-p", f"mode={case}"] if pipeline == "small" else []))
+            one.start(
+                engine,
+                pipeline,
+                f"{engine}-{case}",
+                *(["-p", f"mode={case}"] if pipeline in ("small", "brief") else []),
+            )
     yield one
-    kubectl("delete", "namespace", one.namespace, "--wait=false")
+    for engine in ENGINES:
+        one("uninstall", "--engine", engine, "--target-namespace", f"{one.namespace}-drivers")
+    for name in (one.namespace, f"{one.namespace}-drivers"):
+        cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
