@@ -51,7 +51,14 @@ KEYS = (
     Key(name="registry-mirrors", doc="File of mirror sets (ICSP, IDMS, ITMS) for registries", kind="path"),
     Key(name="insecure-registries", doc="Hosts of registries without TLS", kind="list"),
 )
-_OTHER_VARIABLES = ("DTKPIPE_CACHE", "DTKPIPE_STATE", "DTKPIPE_CONFIG", "DTKPIPE_WORK", "DTKPIPE_KEEP", "DTKPIPE_RETRIES")
+_OTHER_VARIABLES = (
+    "DTKPIPE_CACHE",
+    "DTKPIPE_STATE",
+    "DTKPIPE_CONFIG",
+    "DTKPIPE_WORK",
+    "DTKPIPE_KEEP",
+    "DTKPIPE_RETRIES",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
