@@ -117,8 +117,9 @@ def report(
     *,
     matrix: MatrixOptions,
     output: Annotated[
-        Literal["html", "json", "badge", "junit", "markdown"], typer.Option("-o", "--output", help=_FORM)
-    ] = "html",
+        Literal["html", "json", "badge", "junit", "markdown"] | None,
+        typer.Option("-o", "--output", help=f"{_FORM} (default: html)", show_default=False),
+    ] = None,
     folder: Annotated[
         File, typer.Option("--dir", metavar="DIR", help="Write all forms into this folder, and the logs of red cells")
     ] = None,
@@ -131,8 +132,11 @@ def report(
 
     from dtkpipe.app.matrix.plan import ask, judged, place
     from dtkpipe.app.matrix.report import groups, rendered, write
+    from dtkpipe.errors import UsageError
     from dtkpipe.resources import cache_dir
 
+    if folder and output:
+        raise UsageError("--dir writes all forms, -o one to stdout", hint="leave one of them out")
     now = datetime.now(UTC)
     when = f"{now:%Y-%m-%d %H:%M} UTC"
     with place(matrix.request, matrix.access, os.environ, say) as at:
@@ -140,7 +144,7 @@ def report(
         causes = groups(found, at, cache_dir(os.environ))
         files = write(folder, found, causes, at, when) if folder else []
     if not folder:
-        print(rendered(output, found, causes, when, {}), end="")
+        print(rendered(output or "html", found, causes, when, {}), end="")
         return
     for file in files:
         print(file)

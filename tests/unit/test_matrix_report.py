@@ -215,6 +215,7 @@ def test_the_command_writes_every_form_and_the_logs_of_red_cells(
     assert (site / f"logs/one-{NEW}.x86_64.txt").read_text() == "the whole story\n"
     assert f'href="logs/one-{NEW}.x86_64.txt"' in (site / "index.html").read_text()
     assert json.loads((site / "matrix.json").read_text())["causes"][0]["lastGreen"] == f"{OLD}.x86_64"
+    assert cli(*words, "--dir", "public", "-o", "json").code == 2
     for form in FORMS:
         alone = cli(*words, "-o", form)
         assert (alone.code, bool(alone.out)) == (0, True), alone.err
