@@ -127,7 +127,6 @@ def test_what_a_driver_needs_is_there(ground: Ground, drivers: Drivers, workers:
     assert ground.parameter(node.name, ONE, "answer") == "42"
     assert ground.parameter(node.name, ONE, "words") == "a$(HOME)$b"
     log = ground.logs(results)
-    assert "loaded udp_tunnel of the kernel's own" in log
     assert "firmware demo/one.bin is in /var/lib/firmware" in log
     ground.cluster.kubectl("-n", ground.namespace, "delete", results["workload"], "--cascade=foreground", "--wait")
     assert [ground.state(node.name, name) for name in names] == [""] * len(names)

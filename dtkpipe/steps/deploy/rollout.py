@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 T = TypeVar("T")
-PUT_BACK_LIMIT = 120.0
+PUT_BACK_LIMIT = 300.0
 """Seconds that nodes have to get back what they had before."""
 _PATIENCE, _SETTLING = 120.0, 15.0
 """Seconds that the API server may be away, and may refuse what it allowed before."""
