@@ -60,8 +60,10 @@ class Site:
 
     def start(self, what: str, *more: str, engine: str = "argo") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.cli.argv(*self.words(what, *more, engine=engine)), cwd=self.cli.here, text=True,
-            env=self.cli.environ(self.cluster.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            # What a shell puts into its background ignores SIGINT, and so does what that starts.
+            ["env", "--default-signal=INT", *self.cli.argv(*self.words(what, *more, engine=engine))],
+            cwd=self.cli.here, text=True, env=self.cli.environ(self.cluster.environ), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def card(self, what: str, *more: str, engine: str = "argo") -> dict[str, Any]:

@@ -274,6 +274,8 @@ def _plain(message: str) -> str:
         "workflow shutdown with strategy: Terminate": "",
         "workflow shutdown with strategy: Stop": "",
         "pod deleted": "its pod was deleted",
+        "PodInitializing": "",
+        "ContainerCreating": "",
         "retryStrategy.expression evaluated to false": "",
         "No more retries left": "",
     }
