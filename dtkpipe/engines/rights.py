@@ -59,12 +59,7 @@ class Account:
     """Only on this engine."""
 
 
-_NODES = Right(
-    resource="nodes",
-    verbs=("get", "list", "watch"),
-    scope=Scope.CLUSTER,
-    why="to see which nodes have the kernel, and which are down",
-)
+_NODES = "to see which nodes have the kernel, and which are down"
 ACCOUNTS = (
     Account(name="dtkpipe-task", what="tasks that need nothing of the cluster"),
     Account(
@@ -89,18 +84,12 @@ ACCOUNTS = (
         name="dtkpipe-deploy",
         what="`deploy` and `rollback`: the only ones that may write workloads, and only beside the drivers",
         rights=(
-            _NODES,
+            Right(resource="nodes", verbs=("list",), scope=Scope.CLUSTER, why=_NODES),
             Right(
                 resource="daemonsets.apps",
-                verbs=("get", "list", "watch", "create", "patch", "delete"),
+                verbs=("get", "list", "create", "patch", "delete"),
                 scope=Scope.TARGET,
                 why="one DaemonSet per module and kernel: rolled out, followed, put back, removed",
-            ),
-            Right(
-                resource="daemonsets.apps/finalizers",
-                verbs=("update",),
-                scope=Scope.TARGET,
-                why="OpenShift asks for it from who lets a DaemonSet own an object",
             ),
             Right(
                 resource="configmaps",
@@ -116,7 +105,7 @@ ACCOUNTS = (
             ),
             Right(
                 resource="pods",
-                verbs=("get", "list", "watch", "delete"),
+                verbs=("list", "watch", "delete"),
                 scope=Scope.TARGET,
                 why="to follow the rollout on each node, and to replace the pod of a node whose driver is stuck",
             ),
@@ -135,17 +124,14 @@ ACCOUNTS = (
         name="dtkpipe-smoke-test",
         what="`smoke-test`: looks into drivers that run, and writes nothing",
         rights=(
-            _NODES,
+            Right(resource="nodes", verbs=("list", "watch"), scope=Scope.CLUSTER, why=_NODES),
             Right(
                 resource="daemonsets.apps",
                 verbs=("get",),
                 scope=Scope.TARGET,
                 why="to know which image and kernel the nodes should have",
             ),
-            Right(resource="pods", verbs=("get", "list", "watch"), scope=Scope.TARGET, why="where the drivers are"),
-            Right(
-                resource="pods/log", verbs=("get",), scope=Scope.TARGET, why="a driver that is not well says why",
-            ),
+            Right(resource="pods", verbs=("list", "watch"), scope=Scope.TARGET, why="where the drivers are"),
             Right(
                 resource="pods/exec",
                 verbs=("get", "create"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,17 @@ from dtkpipe.clients.cluster import (
     Resource,
 )
 from dtkpipe.clients.cluster import Cluster as Client
+from dtkpipe.engines import rbac
 from dtkpipe.engines.rights import ACCOUNTS, PEOPLE, Account, Right, Scope
 from dtkpipe.errors import NotAllowedError
-from tests.e2e.cluster.target import Cluster
+from dtkpipe.steps import smoke_test
+from dtkpipe.steps.contract import Room, StepRefusedError
+from dtkpipe.steps.deploy.rollout import Rollout
+from dtkpipe.values.kernel import Kernel
+from tests.e2e.cluster.target import Cluster, Node
 from tests.fixtures.cli import Cli
+from tests.fixtures.drivers import Drivers, Ground
+from tests.fixtures.modules import SOURCES
 
 _TASKS = [one for one in ACCOUNTS if one.tasks]
 # Resources that an account which is not named for them must not touch, anywhere.
@@ -189,6 +197,33 @@ def test_what_is_forbidden_is_tried_and_refused(place: Place, account: str, allo
         done.add(name)
     there("delete", "daemonset", "x", "-n", place.target, "--ignore-not-found", "--wait=false")
     assert done == allowed
+
+
+def test_what_deploy_rollback_and_smoke_test_do_needs_no_more(
+    ground: Ground, drivers: Drivers, workers: tuple[Node, ...], place: Place, tmp_path: Path
+) -> None:
+    """The steps themselves, each with its account's token: rolled out, tested, replaced, put back, removed."""
+    for one in rbac.objects("tekton", place.namespace, ground.namespace):
+        if one["metadata"].get("namespace") == ground.namespace and one["kind"] != "ServiceAccount":
+            place.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(one))
+    deploying, testing = (place.as_account(name) for name in ("dtkpipe-deploy", "dtkpipe-smoke-test"))
+    kernel, source = Kernel.parse(workers[0].kernel), (SOURCES / "good.c").read_text()
+    sources = (source, source.replace("1.0", "2.0"), (SOURCES / "finds_no_device.c").read_text())
+    name, spec = "rights_test", {"name": "rights-test", "modules": ["rights_test"]}
+    first, second, refuses = (drivers.image(kernel, {name: drivers.module(kernel, name, one)}, spec) for one in sources)
+    ground.deploy(first, kernel, client=deploying)
+    results = ground.deploy(second, kernel, client=deploying, run_name="run-2")
+    args = smoke_test.Args(
+        image=second, kernel=kernel, workload=results["workload"], target_namespace=ground.namespace,
+        insecure_registries=(ground.registry.host,),
+    )  # fmt: skip
+    room = Room(work=tmp_path, cache=tmp_path, environ={}, say=print)
+    assert json.loads(smoke_test.run_on(testing, args, room).nodes)[workers[0].name] == "healthy"
+    with pytest.raises(StepRefusedError):
+        ground.deploy(refuses, kernel, client=deploying, run_name="run-3")
+    assert ground.state(workers[0].name, name) == "Live", "deploy has put the image before back"
+    (workload,) = (rollout := Rollout(deploying, ground.namespace, print, time.monotonic() + 300)).all()
+    assert rollout.put_back(workload, remove=True)
 
 
 def test_the_drivers_account_may_nothing_and_gets_no_token(place: Place) -> None:
