@@ -30,6 +30,7 @@ UNSIGNED = "unsigned"
 _PART = "[0-9a-f]{12}"
 _KEY = rf"(?P<cell>[0-9a-f]{{16}})-(?P<commit>{_PART})-(?P<recipe>{_PART})-(?P<toolkit>{_PART})"
 _TAG = re.compile(rf"(?P<kind>key|failed)-{_KEY}-(?P<signer>{_PART}|{UNSIGNED})(?:-(?P<when>[0-9a-f]{{8}}))?")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 # What says where a module comes from and which kernels it is for, and nothing about what is built.
 _NOT_BUILT = ("name", "source", "kernels", "arches", "exclusions")
 
@@ -94,8 +95,7 @@ def _built(spec: ModuleSpec, kernel: Kernel) -> dict[str, Any]:
 
 def _hash(value: Any, digits: int) -> str:
     """Hash the canonical form: JSON without blanks, keys sorted, UTF-8."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:digits]
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()[:digits]
 
 
 def _digits(digest: str) -> str:
