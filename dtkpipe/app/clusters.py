@@ -124,9 +124,11 @@ def installed(place: Place, engine: Engine, pipeline: str, how: str) -> Object:
         return found
     _see_namespace(place)
     if engine.templates.plural not in place.cluster.served(engine.templates.api):
+        others = place.cluster.versions(engine.templates.group)
         raise UnsupportedError(
-            f"{engine.title} is not on this cluster, or too old",
-            f"{place.cluster.host} does not serve {engine.templates.words} in {engine.templates.api}",
+            f"{engine.title} of this cluster is too old" if others else f"{engine.title} is not on this cluster",
+            f"needed: {engine.templates.words} in {engine.templates.api}",
+            f"{place.cluster.host} serves: {', '.join(others) or 'nothing of it'}",
             hint=f"install {engine.title} (at least {engine.floor}), or name another engine: --engine",
         )
     raise NotFoundError(

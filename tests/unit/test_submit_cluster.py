@@ -108,8 +108,8 @@ def test_flags_of_this_machine_are_refused(there: Cli, words: list[str], flag: s
 
 
 @pytest.mark.parametrize(
-    "words", [["--namespace", "x"], ["--context", "one"], ["--on-conflict", "wait"], ["--timeout", "9"], ["--dry-run=server"],
-              ["--builder", "kaniko"]],
+    "words", [["--namespace", "x"], ["--context", "one"], ["--on-conflict", "wait"], ["--timeout", "9"],
+              ["--dry-run=server"], ["--builder", "kaniko"]],
 )  # fmt: skip
 def test_flags_of_clusters_are_refused_on_this_machine(there: Cli, words: list[str]) -> None:
     done = submit(there, *prebuild(*words), engine="local")
@@ -180,14 +180,18 @@ def test_no_engine_on_the_cluster_is_this_machine(there: Cli, api: FakeApi) -> N
     assert (done.code, "is not installed on the cluster for any engine" in done.err) == (5, True), done.err
 
 
-@pytest.mark.parametrize(("served", "words"), [
-    (Answer(200, {"resources": [{"name": "workflowtemplates"}]}), "dtkpipe install --engine argo -n here"),
-    (NONE, "install Argo Workflows (at least 3.7.16 or 4.0.7)"),
+@pytest.mark.parametrize(("answers", "code", "said", "hint"), [
+    ([Answer(200, {"resources": [{"name": "pipelines"}]})], 5, "is not installed in namespace here",
+     "dtkpipe install --engine tekton -n here"),
+    ([NONE, NONE], 8, "Tekton is not on this cluster", "install Tekton (at least 1.9)"),
+    ([NONE, Answer(200, {"versions": [{"version": "v1beta1"}]})], 8, "serves: v1beta1", "install Tekton"),
 ])  # fmt: skip
-def test_what_is_not_installed_says_how(there: Cli, api: FakeApi, served: Answer, words: str) -> None:
-    api.give(NONE, Answer(200, {"kind": "Namespace", "metadata": {"name": "here"}}), served)
-    done = submit(there, *prebuild())
-    assert (done.code in (5, 8), words in done.err.split("hint: ")[1]) == (True, True), done.err
+def test_what_is_not_there_says_how(
+    there: Cli, api: FakeApi, answers: list[Answer], code: int, said: str, hint: str
+) -> None:
+    api.give(NONE, Answer(200, {"kind": "Namespace", "metadata": {"name": "here"}}), *answers)
+    done = submit(there, *prebuild(), engine="tekton")
+    assert (done.code, said in done.err, hint in done.err.split("hint: ")[1]) == (code, True, True), done.err
 
 
 def test_a_word_that_is_no_engine(there: Cli) -> None:
