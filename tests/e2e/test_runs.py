@@ -190,7 +190,7 @@ def test_a_run_that_somebody_deletes_while_it_is_waited_for(site: Site, engine: 
     site.start(engine, "small", name, "-p", "mode=sleep")
     environ = site.cli.environ(site.cluster.environ)
     with subprocess.Popen(site.argv("wait", name), stderr=subprocess.PIPE, text=True, env=environ) as waiting:
-        site.cluster.wait("a pod of the run", lambda: _pods(site, engine, name))
+        site.cluster.wait("a pod of the run", lambda: _pods(site, engine, name), seconds=300)
         site.cluster.kubectl("-n", site.namespace, "delete", ENGINES[engine].runs.words, name)
         _, said = waiting.communicate(timeout=120)
     assert waiting.returncode == 12
@@ -246,7 +246,7 @@ def test_waiting_survives_a_restart_of_the_api_server(site: Site, faults: Faults
     with subprocess.Popen(
         site.argv("wait", "tekton-patient"), stderr=subprocess.PIPE, text=True, env=environ
     ) as waiting:
-        site.cluster.wait("a pod of the run", lambda: _pods(site, "tekton", "tekton-patient"))
+        site.cluster.wait("a pod of the run", lambda: _pods(site, "tekton", "tekton-patient"), 300)
         with faults.without("apiserver"):
             assert waiting.poll() is None
         assert site("cancel", "tekton-patient").code == 0
