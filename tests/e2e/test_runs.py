@@ -190,6 +190,8 @@ def test_a_run_that_somebody_deletes_while_it_is_waited_for(site: Site, engine: 
     site.start(engine, "small", name, "-p", "mode=sleep")
     environ = site.cli.environ(site.cluster.environ)
     with subprocess.Popen(site.argv("wait", name), stderr=subprocess.PIPE, text=True, env=environ) as waiting:
+        assert waiting.stderr
+        assert waiting.stderr.readline().startswith(f"run {name}: ")  # it has found the run, and waits
         site.cluster.wait("a pod of the run", lambda: _pods(site, engine, name), seconds=300)
         site.cluster.kubectl("-n", site.namespace, "delete", ENGINES[engine].runs.words, name)
         _, said = waiting.communicate(timeout=120)
