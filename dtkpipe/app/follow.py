@@ -56,6 +56,7 @@ def follow(
     NotFoundError for a run that is not there, RunUnknownError when somebody deletes it or the time is over (the run
     goes on), NotAllowedError, UnreachableError.
     """
+    runs.place.cluster.be_patient()
     return _Follower(runs, name, watcher, until, tail).card(runs.find(name))
 
 

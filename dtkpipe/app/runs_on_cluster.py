@@ -85,6 +85,7 @@ class ClusterRuns:
 
         Raises NotFoundError, and RunUnknownError when it is over before the run is, or when somebody deletes the run.
         """
+        self.place.cluster.be_patient()
         first = self.find(name)
         if self.engine.card(first).state in ENDED:
             return self.whole(first)

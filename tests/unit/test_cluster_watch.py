@@ -117,6 +117,17 @@ def test_a_server_that_is_busy_says_when_to_come_again(api: FakeApi, cluster: Cl
         cluster.read(PODS, "a")
 
 
+def test_who_waits_reads_again(api: FakeApi, cluster: Cluster) -> None:
+    api.give(Answer(502, b"<html>"), Answer(200, thing("a", 1)))
+    cluster.be_patient()
+    assert cluster.read(PODS, "a")["metadata"]["name"] == "a"
+    api.answers.clear()
+    api.give(Answer(502, b"<html>"))
+    with pytest.raises(UnreachableError):
+        cluster.patch(PODS, "a", "", {})
+    assert [one.method for one in api.asked] == ["GET", "GET", "PATCH"]
+
+
 def test_logs_go_on_where_they_broke(api: FakeApi, cluster: Cluster) -> None:
     first = [b"2026-01-01T00:00:01.5Z one", b"2026-01-01T00:00:01.25Z late", b"2026-01-01T00:00:02Z two", DROP]
     again = [b"2026-01-01T00:00:02.000000000Z two", b"2026-01-01T00:00:02.1Z three"]

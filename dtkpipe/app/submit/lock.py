@@ -25,6 +25,7 @@ from dtkpipe.errors import (
     NotAllowedError,
     NotFoundError,
     RunUnknownError,
+    UnreachableError,
 )
 from dtkpipe.values.run import CANCELLED, FAILED, SUCCEEDED
 
@@ -161,8 +162,11 @@ def lock_name(module: str, params: Mapping[str, str]) -> str:
 
 
 def sweep(place: Place) -> None:
-    """Remove Leases of ours whose run never came to be, e.g. because its `submit` was killed."""
-    with contextlib.suppress(NotAllowedError):
+    """Remove Leases of ours whose run never came to be, e.g. because its `submit` was killed.
+
+    Where that is not possible now, the next `submit` does it.
+    """
+    with contextlib.suppress(NotAllowedError, UnreachableError):
         for lease in place.cluster.list(LEASES, place.namespace, labels=MANAGED):
             if lease["metadata"].get("ownerReferences") or not _is_old(lease):
                 continue

@@ -35,6 +35,10 @@ class Cluster:
         self.context = self._connection.context
         self.host = self._connection.host
 
+    def be_patient(self, seconds: float = 180.0) -> None:
+        """Repeat reads that get no answer for so long, from now on: for who waits for something anyway."""
+        self._connection.patience = seconds
+
     def read(self, resource: Resource, name: str, namespace: str = "") -> Object:
         """Return an object. Raises NotFoundError."""
         where = self._where(resource, namespace)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dtkpipe import __version__
-from dtkpipe.clients.cluster.refusals import Asked, refused
+from dtkpipe.clients.cluster.refusals import Asked, GoneError, refused
 from dtkpipe.clients.cluster.resources import Object
 from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, NotFoundError, UnreachableError
 
@@ -22,6 +22,8 @@ _JSON = "application/json"
 _METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 """How the API is asked for no more than the metadata of objects (Kubernetes API concepts)."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PAUSE = 1.0
+"""Seconds before a read is repeated that got no answer."""
 _BUSY = 5
 """How often a request is repeated that the server has no time for (429), by the pause that it asks for."""
 MANAGER = "dtkpipe"
@@ -42,6 +44,7 @@ class Connection:
         else:
             self.context, self.namespace = _by_kubeconfig(self.settings, kubeconfig, context)
         self.settings.retries = False
+        self.patience = 0.0
         self.host = str(self.settings.host)
         self.api: Any = client.ApiClient(self.settings)
         self.api.user_agent = f"dtkpipe/{__version__}"
@@ -49,16 +52,28 @@ class Connection:
     def ask(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
         content_type: str = "application/json", timeout: float = TIMEOUT, metadata: bool = False,
+        patient: bool = True,
     ) -> Object:  # fmt: skip
         """Return the object that the API server answers with; of a list, only its members' metadata on request.
 
-        Raises DtkpipeError.
+        Reads are repeated as long as `patience` says. Raises DtkpipeError.
         """
         accept = _METADATA if metadata else _JSON
-        with self.opened(
-            method, path, asked, query=query, body=body, content_type=content_type, timeout=timeout, accept=accept
-        ) as got, self.unbroken(asked):  # fmt: skip
-            data = got.read()
+        end = time.monotonic() + (self.patience if patient and method == "GET" else 0)
+        while True:
+            try:
+                with self.opened(
+                    method, path, asked, query=query, body=body, content_type=content_type, timeout=timeout,
+                    accept=accept,
+                ) as got, self.unbroken(asked):  # fmt: skip
+                    data = got.read()
+                return self._object(data, asked)
+            except UnreachableError as error:
+                if time.monotonic() >= end or isinstance(error, GoneError):
+                    raise
+                time.sleep(_PAUSE)
+
+    def _object(self, data: bytes, asked: Asked) -> Object:
         try:
             found = json.loads(data)
         except (ValueError, RecursionError):

@@ -81,7 +81,8 @@ class Watch:
     def _list(self) -> Iterator[Event]:
         """Give what is new or different since it was given last, and what is gone."""
         path = self.resource.path(self.namespace)
-        page = self.connection.ask("GET", path, self.asked, query=self.query, timeout=self._left(TIMEOUT))
+        left = self._left(TIMEOUT)
+        page = self.connection.ask("GET", path, self.asked, query=self.query, timeout=left, patient=False)
         items = {_uid(one): one for one in with_kind(page, self.resource)}
         version = str((page.get("metadata") or {}).get("resourceVersion") or "")
         if not version:
