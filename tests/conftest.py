@@ -9,5 +9,6 @@ settings.load_profile("dtkpipe")
 # What a fixture file imports comes before it.
 pytest_plugins = [
     "tests.fixtures.cli", "tests.fixtures.registry", "tests.fixtures.submit", "tests.fixtures.toolkit",
-    "tests.fixtures.modules", "tests.fixtures.drivers", "tests.fixtures.openshift", "tests.fixtures.building", "tests.fixtures.user",
+    "tests.fixtures.modules", "tests.fixtures.drivers", "tests.fixtures.openshift", "tests.fixtures.building",
+    "tests.fixtures.user",
 ]  # fmt: skip

@@ -31,7 +31,8 @@ def runner(target: ImageRef) -> ImageRef:
         base = _base(folder, buildah)
         process.run(
             [*buildah, "build", "--isolation=chroot", "--layers", "--format=oci", "--pull=never", "--network=host",
-             *_mirror_of_pypi(work), f"--build-arg=BASE={base}", f"--iidfile={work / 'id'}", f"--file={CONTAINERFILE}", ROOT],
+             *_mirror_of_pypi(work), f"--build-arg=BASE={base}", f"--iidfile={work / 'id'}",
+             f"--file={CONTAINERFILE}", ROOT],
             log=folder / "build.log",
         )  # fmt: skip
         image = (work / "id").read_text()
@@ -44,7 +45,8 @@ def runner(target: ImageRef) -> ImageRef:
 def _base(folder: Path, buildah: list[str | Path]) -> str:
     """Return the image of a minimal Debian, as Debian's own images are; made where it is not there yet."""
     entry = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-    sources = f"{entry} {archive_site(security=False)} {_SUITE} main\n{entry} {archive_site(security=False)} {_SUITE}-updates main\n"
+    site = archive_site(security=False)
+    sources = f"{entry} {site} {_SUITE} main\n{entry} {site} {_SUITE}-updates main\n"
     if site := archive_site(security=True):
         sources += f"{entry} {site} {_SUITE}-security main\n"
     name = f"localhost/debian:{hashlib.sha256(sources.encode()).hexdigest()[:16]}"

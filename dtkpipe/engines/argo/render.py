@@ -63,7 +63,7 @@ def render(
             )
             # The label that `argo submit --from` sets, and that people select runs by.
             named = {**labels(pipeline), "workflows.argoproj.io/workflow-template": pipeline.name}
-            # Not through Hera, which takes longer to load than the rest of `submit` takes; a test proves that it agrees.
+            # Not through Hera, which takes longer to load than all else in `submit`; a test proves that it agrees.
             made = _object("Workflow", {**run, "labels": named}, spec)
     return Rendered((made,), tuple(_unsupported(pipeline)))
 
