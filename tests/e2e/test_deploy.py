@@ -87,8 +87,12 @@ def test_a_driver_that_a_node_refuses_is_taken_back(
     assert any("is removed: there was no image before" in line for line in refused.value.details)
     assert json.loads(refused.value.results.nodes)[node.name].startswith("failed: ")
     assert ground.pods() == []
-    left = ground.cluster.kubectl.json("-n", ground.namespace, "get", "configmaps,daemonsets,controllerrevisions")
-    assert [one["metadata"]["name"] for one in left["items"]] == ["kube-root-ca.crt"]
+
+    def left() -> list[str]:
+        found = ground.cluster.kubectl.json("-n", ground.namespace, "get", "configmaps,daemonsets,controllerrevisions")
+        return [one["metadata"]["name"] for one in found["items"]]
+
+    ground.cluster.wait("what it owned to be gone", lambda: left() == ["kube-root-ca.crt"])
 
     before = drivers.image(kernel, {ONE: good}, spec(ONE))
     ground.deploy(before, kernel)

@@ -53,9 +53,14 @@ def deployment(kernel: Kernel, image: ImageRef) -> Deployment:
 
 
 def leaves_nothing(ground: Ground) -> bool:
-    kinds = "daemonsets,controllerrevisions,configmaps,pods"
-    left = ground.cluster.kubectl.json("-n", ground.namespace, "get", kinds)["items"]
-    return [one["metadata"]["name"] for one in left] == ["kube-root-ca.crt"]
+    """Nothing of ours is left in the namespace; what a DaemonSet owned goes a moment after it."""
+
+    def gone() -> bool:
+        kinds = "daemonsets,controllerrevisions,configmaps,pods"
+        left = ground.cluster.kubectl.json("-n", ground.namespace, "get", kinds)["items"]
+        return [one["metadata"]["name"] for one in left] == ["kube-root-ca.crt"]
+
+    return bool(ground.cluster.wait("nothing to be left", gone))
 
 
 def test_a_namespace_without_rights(ground: Ground, image: ImageRef, kernel: Kernel, tmp_path: Path) -> None:

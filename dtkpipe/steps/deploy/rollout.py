@@ -259,7 +259,7 @@ class Rollout:
         first, *more = one.why.splitlines()
         return RolloutFailedError(
             f"node {one.node}: {first}", *(line.strip() for line in more[:12]), standings=found,
-            hint=f"kubectl -n {self.namespace} logs -l {ds.DRIVER_LABEL} --prefix",
+            hint=f"dtkpipe status --target-namespace {self.namespace} -o wide",
         )  # fmt: skip
 
     def _late(self, workload: Workload, found: Sequence[Standing]) -> RolloutFailedError:
