@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ class Connection:
         self.host = str(self.settings.host)
         self.api: Any = client.ApiClient(self.settings)
         self.api.user_agent = f"dtkpipe/{__version__}"
+        self.api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _context()
 
     def ask(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
@@ -149,6 +151,18 @@ class Connection:
             return error
         details = (*error.details, *_expired(self.settings.cert_file), f"context: {self.context}")
         return NotAllowedError(error.what, *details, hint=error.hint)
+
+
+def _context() -> ssl.SSLContext:
+    """Return how certificates are verified: fully, but for the form that Python demands since 3.13 (RFC 5280, AKI).
+
+    Authorities of many clusters are older than that demand, and Kubernetes' own clients do not make it.
+    """
+    from urllib3.util.ssl_ import create_urllib3_context
+
+    context = create_urllib3_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 def _by_kubeconfig(settings: Any, kubeconfig: Path | None, context: str) -> tuple[str, str]:
