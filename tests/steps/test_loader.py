@@ -124,6 +124,14 @@ def test_another_build_makes_room_with_what_uses_it(box: Box) -> None:
     assert said[2:6] == ["loading a", "loaded a", "loading b", "loaded b"]
 
 
+def test_what_cannot_be_compared_is_loaded_anew_where_it_can_be_unloaded(box: Box) -> None:
+    box.loaded("a", "of-a")
+    said = box.run("unload required", "load a a - -").splitlines()
+    assert said[:3] == ["unloaded a to make room for the new build", "loading a", "loaded a"]
+    box.loaded("a", "of-a")
+    assert box.run("unload never", "load a a - -").splitlines()[0] == "a is loaded already: the same build"
+
+
 @pytest.mark.parametrize(
     ("name", "more", "cause"),
     [
