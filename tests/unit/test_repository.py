@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP_LEVEL = {
-    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
-    "catalog", "docs", "dtkpipe", "pipelines", "pyproject.toml", "tests",
+    ".ci", ".dockerignore", ".github", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile",
+    "README.md", "catalog", "docs", "dtkpipe", "pipelines", "pyproject.toml", "tests",
 }  # fmt: skip
 BANNED_NAMES = {"common", "helper", "helpers", "misc", "util", "utils"}
 HEAVY = {
