@@ -106,7 +106,7 @@ def register(app: typer.Typer) -> None:
         kubeconfig: clusters.Kubeconfig = None,
         output: WideForm = "table",
     ) -> None:
-        """Show the drivers on the nodes of a cluster, and whether what is loaded is what was rolled out.
+        """Show the drivers on nodes, and whether what is loaded is right.
 
         READY counts the nodes whose pod is ready, HEALTHY those whose kernel has just these modules loaded and a clean
         log since. `-o wide` shows every node.
@@ -146,7 +146,7 @@ def register(app: typer.Typer) -> None:
         registry_mirrors: registries.MirrorFile = None,
         output: TableOrJson = "table",
     ) -> None:
-        """Prove on every node that the loaded modules are those of the image, and run their checks there.
+        """Prove on every node that the loaded modules are the image's, and run their checks there.
 
         Exit code 10 when a node is not healthy. The words for nodes: docs/reference/node-verdicts.md.
         """

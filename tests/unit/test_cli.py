@@ -103,10 +103,10 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
             ),
         ),
         (
-            ["submit", "--engine=argo", "--repo=."], 8,
+            ["submit", "--engine=argo", "--repo=."], 6,
             (
-                "error: submitting to argo is not there yet\n  this version runs pipelines with the engine `local`\n\n"
-                "hint: dtkpipe compile --engine argo gives the YAML\n"
+                "error: there is no cluster to ask\n  /dev/null: Invalid kube-config. /dev/null file is empty\n\n"
+                "hint: --kubeconfig FILE, or oc login\n"
             ),
         ),
         (["submit", "--engine=lokal"], 2, "error: there is no engine `lokal`\n\nhint: did you mean `local`?\n"),

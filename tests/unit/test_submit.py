@@ -266,7 +266,10 @@ def test_an_interrupt_ends_in_130_and_a_clean_house(mine: Cli, tmp_path: Path, n
         _, err = run.communicate(timeout=60)
     assert run.returncode == 130
     assert f"cancelled: run {name}; the same command goes on where it was" in err
-    assert not is_alive(int(pid.read_text()))
+    gone = time.monotonic() + 30  # the kernel needs a moment on a busy machine
+    while is_alive(int(pid.read_text())):
+        assert time.monotonic() < gone
+        select.select([], [], [], 0.01)
     card = json.loads(mine("describe", name, "-o", "json").out)
     assert (card["state"], [step["state"] for step in card["steps"]][:2]) == ("cancelled", ["succeeded", "cancelled"])
 
