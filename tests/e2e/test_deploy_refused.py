@@ -158,7 +158,7 @@ def test_a_module_of_the_kernels_own_is_not_removed_unasked(
     kubectl = ground.cluster.kubectl
     keeps = drivers.image(kernel, {ONE: drivers.module(kernel, ONE, GOOD)}, spec(ONE))
     results = ground.deploy(keeps, kernel)
-    kubectl("-n", ground.namespace, "exec", results["workload"], "--", "modprobe", "-d", "/", "dummy")
+    kubectl("-n", ground.namespace, "exec", results["workload"], "--", "/usr/sbin/modprobe", "-d", "/", "dummy")
     ours = drivers.image(
         kernel, {"dummy": drivers.module(kernel, "dummy", (SOURCES / "dummy.c").read_text())},
         {"name": "dep-other", "modules": ["dummy"]},
@@ -167,7 +167,9 @@ def test_a_module_of_the_kernels_own_is_not_removed_unasked(
         with pytest.raises(StepRefusedError, match="dummy is loaded, and is the kernel's own module"):
             ground.deploy(ours, kernel)
     finally:
-        kubectl("-n", ground.namespace, "exec", results["workload"], "--", "modprobe", "-r", "-d", "/", "dummy")
+        kubectl(
+            "-n", ground.namespace, "exec", results["workload"], "--", "/usr/sbin/modprobe", "-r", "-d", "/", "dummy"
+        )
 
 
 @pytest.mark.parametrize("place", ["opt", "usr"])
