@@ -30,6 +30,11 @@ NONE = Trouble()
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _MAKES = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "ContainerCannotRun", "StartError")
 _IMAGE = re.compile(r'image \\?"([^"\\\s]+)')
+_WRAPS = re.compile(
+    r'(?:Back-off pulling image \\?"[^"]+": ErrImagePull'
+    r'|failed to (?:pull and unpack image|resolve reference) \\?"[^"]+"): '
+)
+"""What kubelet and containerd say before why they did not get an image: its name, again and again."""
 _MISSING = re.compile(
     r'(serviceaccounts?|workflowtemplates\.argoproj\.io|pipelines\.tekton\.dev|tasks\.tekton\.dev) "([^"]+)" not found'
 )
@@ -143,7 +148,8 @@ def said(reason: str, message: str = "", image: str = "") -> Trouble:
     text = one_line(message)
     if reason in _PULLS or (reason == "Failed" and text.startswith("Failed to pull image")):
         image = found[1] if (found := _IMAGE.search(text)) else image
-        return Trouble(f"image {image or 'of the task'} cannot be pulled: {_last(text) or reason}", _HINTS["pull"])
+        why = one_line(_last(_WRAPS.sub("", message)))
+        return Trouble(f"image {image or 'of the task'} cannot be pulled: {why or reason}", _HINTS["pull"])
     if reason in _MAKES:
         hint = _HINTS["secret"] if "secret" in text or "configmap" in text else ""
         return Trouble(f"its container cannot be started: {text or reason}", hint)

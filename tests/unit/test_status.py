@@ -206,6 +206,14 @@ def test_a_run_that_nobody_took_up_yet_is_pending(engine: str) -> None:
     assert (found.state, found.exit_code, found.steps) == (PENDING, None, ())
 
 
+IMAGE = f"a/b@sha256:{'0' * 64}"
+DENIED = (
+    f'Back-off pulling image "{IMAGE}": ErrImagePull: failed to pull and unpack image "{IMAGE}": '
+    f'failed to resolve reference "{IMAGE}": pulling from host a failed with status code: 401 Unauthorized'
+)
+"""Longer than a cause may be, and what counts is at its end."""
+
+
 def contained(kind: str, state: dict[str, Any]) -> dict[str, Any]:
     return {f"{kind}Statuses": [{"name": "main", "image": "a/b:1", "state": state}]}
 
@@ -220,6 +228,10 @@ def contained(kind: str, state: dict[str, Any]) -> dict[str, Any]:
         ({"reason": "NodeLost"}, "its pod was taken off its node (NodeLost)"),
         ({"conditions": [{"reason": "Unschedulable", "message": "0/1 nodes"}]}, "no node takes its pod: 0/1 nodes"),
         (contained("container", {"waiting": {"reason": "ErrImagePull"}}), "image a/b:1 cannot be pulled: ErrImagePull"),
+        (
+            contained("container", {"waiting": {"reason": "ImagePullBackOff", "message": DENIED}}),
+            f"image {IMAGE} cannot be pulled: pulling from host a failed with status code: 401 Unauthorized",
+        ),
         (contained("initContainer", {"terminated": {"reason": "OOMKilled"}}), "out of memory"),
         (contained("container", {"terminated": {"reason": "Error", "exitCode": 1}}), ""),
         ({}, ""),

@@ -135,8 +135,8 @@ _ANSWERS = {
 """Programs that say by themselves when they are ready."""
 
 
-def wait_ready(box: Box, name: str, seconds: float = 180) -> None:
-    """Return when a program answers, or for one that never answers, at once. Raises when it has ended."""
+def wait_ready(box: Box, name: str, seconds: float = 180, status: int = 200) -> None:
+    """Return when a program answers with a status, or for one that never answers, at once. Raises when it has ended."""
     if not (url := _ANSWERS.get(name)):
         return
     trust = ssl.create_default_context()
@@ -148,7 +148,7 @@ def wait_ready(box: Box, name: str, seconds: float = 180) -> None:
         if not box.alive(name):
             raise RuntimeError(f"{name} has ended; its last words are in {box.run.log(name)}")
         try:
-            return client.request("GET", url, timeout=5, retries=False).status == 200
+            return client.request("GET", url, timeout=5, retries=False).status == status
         except urllib3.exceptions.HTTPError as error:
             raise NotYet(str(error)) from error
 

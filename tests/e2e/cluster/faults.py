@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.e2e.cluster import bringup, layout, machine, worker
 from tests.e2e.cluster.bringup import wait_node
-from tests.e2e.cluster.control_plane import wait_ready
+from tests.e2e.cluster.control_plane import registry, wait_ready
 from tests.e2e.cluster.layout import Machine
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.waiting import until
@@ -66,6 +66,22 @@ class Faults:
         finally:
             ask("scale", name, "--replicas=1")
             ask("rollout", "status", name, "--timeout=180s")
+
+    @contextlib.contextmanager
+    def guarded_registry(self) -> Iterator[None]:
+        """In the place of the registry, let one with the same images stand that knows nobody."""
+        run = self._box.run
+        (run.folder / "nobody").touch()
+        guard = {"": "htpasswd", "_HTPASSWD_REALM": "nobody", "_HTPASSWD_PATH": str(run.folder / "nobody")}
+        self.kill("registry")
+        try:
+            self._box.start("registry", registry(run), {f"REGISTRY_AUTH{key}": value for key, value in guard.items()})
+            wait_ready(self._box, "registry", status=401)
+            yield
+        finally:
+            self.kill("registry")
+            self._box.start("registry", registry(run))
+            wait_ready(self._box, "registry")
 
     def kernels(self) -> tuple[str, ...]:
         """The kernels that every worker can boot."""
