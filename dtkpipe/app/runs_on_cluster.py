@@ -60,7 +60,7 @@ class ClusterRuns:
         parts = cluster.list(self.engine.parts, namespace, labels=selector) if self.engine.parts else []
         pods = self._optional(PODS, labels=selector)
         card = self.engine.card(run, parts, pods)
-        if any(step.cause and not step.started for step in card.steps):
+        if any((step.cause or step.pod) and not step.started for step in card.steps):
             card = self.engine.card(run, parts, pods, self._optional(EVENTS, fields="type=Warning"))
         return with_findings(card)
 
