@@ -43,7 +43,7 @@ class Boot:
 
     report: Report
     mark: str
-    """The line that the log must begin with; it is gone when the log was too long to keep."""
+    """The line that begins what is judged of the log; it is gone when the log was too long to keep."""
     stopped: str
     console: str
     seconds: float

@@ -16,6 +16,8 @@ from dtkpipe.proof.plan import CHECK, CONTROL, LOAD, LOOK, NEED, REMOVE, TRY, UN
 from dtkpipe.proof.verdict import Refusal
 
 _TAIL = 12
+_LEAD = 32
+"""Lines that the kernel may say on its own between the clearing of its log and our mark."""
 _SIGNALLED = 128
 # What insmod says, by the error number of the kernel, and what it means there. Linux: kernel/module/main.c.
 _CAUSES = (
@@ -124,11 +126,13 @@ def _not_to_the_end(boot: Boot, plan: Plan) -> Refusal:
 def _log(boot: Boot) -> Refusal | None:
     report = boot.report
     messages = list(klog.parse(report.log))
-    if not any(message.text.endswith(boot.mark) for message in messages[:1]):
+    begin = next((at for at, message in enumerate(messages[:_LEAD]) if message.text.endswith(boot.mark)), None)
+    if begin is None:
         return Refusal(
             code="kernel-log", reason="so much was logged that the beginning is lost: the log cannot be judged",
             details=tuple(message.text for message in messages[-_TAIL:]),
         )  # fmt: skip
+    messages = messages[begin:]
     if defects := klog.defects(messages):
         return Refusal(code="kernel-log", reason=defects[0], details=tuple(defects[:40]))
     if taints := klog.new_taints(*report.taints):

@@ -211,6 +211,8 @@ MARKED = "<12>[ 1.0] the mark\n"
         ("load-failed", boot(**upto(2, 139))),
         ("kernel-log", boot(log="<6>[ 1.1] hello")),
         ("kernel-log", boot(log="")),
+        ("", boot(log=f"<6>[ 0.9] tsc: Refined TSC clocksource calibration\n{MARKED}<6>[ 1.1] hello")),
+        ("kernel-log", boot(log="<6>[ 1.1] hello\n" * 100 + MARKED)),
         ("kernel-log", boot(log=f"{MARKED}<4>[ 1.1] WARNING: CPU: 0 PID: 1 at x")),
         ("kernel-log", boot(taints=(0, 512))),
         ("", boot(taints=(512, 512 + 4096))),
