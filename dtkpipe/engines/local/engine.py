@@ -19,7 +19,7 @@ from dtkpipe.engines.local.binding import Results, Values
 from dtkpipe.engines.local.folder import Record, RunFolder, remove
 from dtkpipe.engines.local.launch import Launcher
 from dtkpipe.engines.local.plan import Plan, behind, in_order
-from dtkpipe.engines.local.worker import Attempt, Ended, Line
+from dtkpipe.engines.local.worker import Attempt, Ended, Line, uninterrupted
 from dtkpipe.errors import DtkpipeError, UnreachableError, UsageError
 from dtkpipe.model.pipeline import Pipeline, Task
 from dtkpipe.values.run import (
@@ -191,7 +191,8 @@ class _Run:
                 self._at_work()
             if tries == 1:
                 self._change(name, state=RUNNING, started=time.time(), reused=False)
-            self.running[name] = self.launch.start(task, self._values(), self.events.put, again=tries > 1)
+            with uninterrupted():
+                self.running[name] = self.launch.start(task, self._values(), self.events.put, again=tries > 1)
         except DtkpipeError as error:
             missing = last and name not in self.running and not self._complete()
             self._change(
