@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,10 @@ from dtkpipe.resources import shipped
 ENTER = Path(__file__).parents[1] / "fixtures/loader/enter"
 SHELLS = {"dash": "/usr/bin/dash", "bash": "/usr/bin/bash", "busybox": "/usr/bin/busybox ash"}
 FIRST = ("kernel 6.1", "own /opt", "host /")
+
+
+def _children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 @dataclass
@@ -34,8 +41,11 @@ class Box:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def run(self, *acts: str, until: str = "ready") -> str:
-        """Run it until it says `until`, then end it as a kubelet does; return what it said and `exit CODE`."""
+    def run(self, *acts: str, until: str = "ready", stuck: bool = False) -> str:
+        """Run it until it says `until`, then end it as a kubelet does; return what it said and `exit CODE`.
+
+        With `stuck`, what it waits in does not hear a TERM.
+        """
         argv = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]
         with subprocess.Popen(
             [*argv, ENTER, self.root, self.shell, *FIRST, *acts],
@@ -43,17 +53,23 @@ class Box:
         ) as loader:  # fmt: skip
             assert loader.stdout
             said = []
+            (watch := threading.Timer(60, loader.kill)).start()
             for line in loader.stdout:
                 said.append(line.rstrip("\n"))
                 if line.strip() == until:
-                    self._end(loader.pid)
+                    self._end(loader.pid, stuck=stuck)
+            watch.cancel()
             code = loader.wait()
         return "\n".join([*said, f"exit {code}"])
 
-    def _end(self, unshare: int) -> None:
+    def _end(self, unshare: int, *, stuck: bool) -> None:
         """Send the loader TERM: it is the first process of its own world, and the only child of `unshare`."""
-        children = Path(f"/proc/{unshare}/task/{unshare}/children").read_text().split()
-        subprocess.run(["kill", "-TERM", *children], check=True)
+        (shell,) = _children(unshare)
+        while stuck and not (waits_in := _children(shell)):
+            pass  # it is about to be forked
+        if stuck:
+            os.kill(waits_in[0], signal.SIGSTOP)
+        os.kill(shell, signal.SIGTERM)
 
     @property
     def modules(self) -> list[str]:
@@ -104,6 +120,10 @@ def test_all_is_loaded_in_order_and_goes_the_other_way_round(box: Box) -> None:
     assert box.file("sys/module/firmware_class/parameters/path").read_text() == "/var/lib/firmware"
     assert not box.is_ready
     assert not box.cause
+
+
+def test_it_ends_whatever_becomes_of_what_it_waits_in(box: Box) -> None:
+    assert box.run("load a a of-a -", stuck=True).splitlines()[-2:] == ["unloaded a", "exit 0"]
 
 
 def test_the_same_build_is_left_alone(box: Box) -> None:
