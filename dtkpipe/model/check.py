@@ -39,8 +39,11 @@ _KEY = re.compile(r"[A-Za-z0-9._-]+")  # a key of a Kubernetes Secret
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTERPRETERS = re.compile(r"(ba|da|a|z|k)?sh|busybox|env|python[0-9.]*|perl|ruby|node")
 _SCRIPT_FLAG = re.compile(r"-[a-zA-Z]*[ce]")
-MARKS = ("$(", "{{")
-"""Where Tekton's and Argo's variables begin. A text that holds one would be read as an engine's, not as data."""
+MARKS = ("$(", "{{", "$$")
+"""Where Tekton's and Argo's variables begin, and what Kubernetes makes one `$` of in a container's arguments.
+
+A text that holds one would not arrive as it is (kubernetes, third_party/forked/golang/expansion/expand.go).
+"""
 
 LONGEST = 120 * 1024
 """Bytes of one value: Linux takes 128 KiB for one argument, its flag included (MAX_ARG_STRLEN, execve(2))."""
@@ -72,7 +75,7 @@ def not_data(text: str) -> str:
     """Return why a text cannot be carried as data to every engine; an empty string when it can."""
     for mark in MARKS:
         if mark in text:
-            return f"holds `{mark}`, which an engine would take for a variable of its own"
+            return f"holds `{mark}`, which a cluster would take for a variable of its own"
     if odd := next((char for char in text if not _printable(char)), ""):
         return f"holds the character U+{ord(odd):04X}, which is no text"
     if len(text.encode()) > LONGEST:

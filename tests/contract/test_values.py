@@ -17,7 +17,7 @@ from dtkpipe.model.check import LONGEST, check
 from tests.contract.compiled import ENGINES, PARAMS, nodes, objects, pipeline
 from tests.validators import judge, read
 
-MARKS = ("$(", "{{")
+MARKS = ("$(", "{{", "$$")
 HOSTILE = (
     "$(params.repo)", "$(context.pipelineRun.name)", "$$(HOME)", "{{workflow.name}}", "{{=1+1}}", "{{", "}}", "$",
     "$(", "`id`", "$HOME", "; rm -rf /", "&& id", "| id", "> /etc/passwd", "'", '"', "\\", "\\n", "\n", "\r\n", "\t",

@@ -96,6 +96,7 @@ def test_certificates_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["-e", "argo", "--as", "run"], 2, "needs `repo`, `push-to`"),
         (["-e", "tekton", "--as", "run", *RUN, "--ref", "$(x)"], 2, "parameter `ref` holds `$(`"),
         (["-e", "argo", "--as", "run", *RUN, "--ref", "{{x}}"], 2, "parameter `ref` holds `{{`"),
+        (["-e", "tekton", "--as", "run", *RUN, "--ref", "a$$b"], 2, "parameter `ref` holds `$$`"),
         (["-e", "argo", "--as", "run", "--repo", "./kmod", "--push-to", "quay.io/a/b"], 2, "is on this machine"),
         (["-e", "argo", "--as", "run", "--repo", "x.y/kmod", "--push-to", "nothing"], 6, "not an image reference"),
         (["-e", "argo", "--run-name", "x"], 2, "a template has no run name"),
