@@ -37,7 +37,7 @@ test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-
 
 .PHONY: e2e
 e2e: .stamps/cluster  ## All tests on a real cluster: their own, or the one of KUBECONFIG
-	$(ROOT) $(BIN)/pytest -p no:cacheprovider --timeout 1800 --durations=15 $(E2E)
+	$(ROOT) $(BIN)/python -m tests.e2e --durations=15 $(E2E)
 
 .PHONY: bench-e2e
 bench-e2e: .stamps/cluster  ## The same for what runs on a cluster

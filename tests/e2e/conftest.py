@@ -25,14 +25,27 @@ from tests.fixtures.toolkit import MakeToolkit, Toolkit
 
 _OWN_ONLY = ("faults", "workers", "taken_down")
 """Fixtures that only our own cluster has."""
+_BREAKS = ("faults", "taken_down")
+"""Fixtures of tests that nothing else may run beside."""
 _left_out = pytest.StashKey[list[str]]()
 _was_up = pytest.StashKey[bool]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another cluster cannot do."""
-    items.sort(key=lambda one: one.path.name == "test_teardown.py")
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the cluster as it is, before any test."""
     config.stash[_was_up] = bringup.is_up(Box(layout.run()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests get in each other's way, and leave out what another cluster cannot do."""
+    items.sort(key=lambda one: one.path.name == "test_teardown.py")
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & set(_BREAKS):
+            item.add_marker(pytest.mark.breaks)
+        # One module of a name fits into a kernel; other files keep what they made for all of their tests.
+        item.add_marker(pytest.mark.xdist_group("workers" if "workers" in fixtures else item.path.stem))
     if target.foreign() is None:
         return
     left_out = [one for one in items if set(_OWN_ONLY) & set(getattr(one, "fixturenames", ()))]
@@ -53,7 +66,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave the cluster as it was found: down, or up."""
-    if hasattr(session.config, "workerinput") or _was_up not in session.config.stash or target.foreign() is not None:
+    if hasattr(session.config, "workerinput") or target.foreign() is not None:
         return
     if session.config.stash[_was_up]:
         bringup.up(print)

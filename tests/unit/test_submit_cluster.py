@@ -194,6 +194,13 @@ def test_what_is_not_there_says_how(
     assert (done.code, said in done.err, hint in done.err.split("hint: ")[1]) == (code, True, True), done.err
 
 
+def test_another_builder_has_pipelines_of_its_own(there: Cli, api: FakeApi) -> None:
+    found = Answer(200, {"resources": [{"name": "pipelines"}]})
+    api.give(NONE, Answer(200, {"kind": "Namespace", "metadata": {"name": "here"}}), found)
+    done = submit(there, *prebuild("--builder", "kaniko"), engine="tekton")
+    assert "dtkpipe install --engine tekton -n here --builder kaniko" in done.err.split("hint: ")[1]
+
+
 def test_a_word_that_is_no_engine(there: Cli) -> None:
     done = submit(there, *prebuild(), engine="tekon")
     assert (done.code, "did you mean `tekton`?" in done.err) == (2, True)

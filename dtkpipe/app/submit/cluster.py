@@ -13,7 +13,7 @@ from dtkpipe.app.params import complete
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.submit.lock import ENDED, Lock, OnConflict, lock_name, sweep
 from dtkpipe.app.submit.request import Named, Request, Say, has_step, identified, known_params, label, run_name, step_of
-from dtkpipe.builders import with_builder
+from dtkpipe.builders import BUILDERS, with_builder
 from dtkpipe.clients.cluster import SECRETS, Object
 from dtkpipe.engines.rendered import Form
 from dtkpipe.errors import (
@@ -55,11 +55,12 @@ class Prepared:
     @property
     def how_to_install(self) -> str:
         """The command that puts the pipeline onto the cluster."""
-        engine, asked = self.engine.name, self.request
-        if self.pipeline.name in names():
-            return f"dtkpipe install --engine {engine} -n {self.place.namespace}"
-        builder = f" --builder {asked.builder}" if asked.builder != "buildah" else ""
-        compile_ = f"dtkpipe compile --engine {engine} --pipeline {asked.pipeline or DEFAULT_PIPELINE}{builder}"
+        engine, pipeline, builder = self.engine.name, self.request.pipeline or DEFAULT_PIPELINE, ""
+        if self.request.builder != BUILDERS[0]:
+            builder = f" --builder {self.request.builder}"
+        if pipeline in names():
+            return f"dtkpipe install --engine {engine} -n {self.place.namespace}{builder}"
+        compile_ = f"dtkpipe compile --engine {engine} --pipeline {pipeline}{builder}"
         return f"{compile_} | kubectl apply -n {self.place.namespace} -f -"
 
 

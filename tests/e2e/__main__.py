@@ -1,0 +1,39 @@
+"""`python -m tests.e2e [PYTEST'S ARGUMENTS]`: the tests on a cluster, first those that run side by side.
+
+Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.cluster import bringup, layout, target
+from tests.e2e.cluster.processes import Box
+
+_TOGETHER = ("-n", "3", "--dist", "loadgroup", "-m", "not breaks")
+_ALONE = ("-m", "breaks")
+
+
+def main(arguments: list[str]) -> int:
+    """Return pytest's exit code: the first that is not 0. The cluster is left as it was found."""
+    was_up = target.foreign() is not None or bringup.is_up(Box(layout.run()))
+    try:
+        if target.foreign() is None:
+            bringup.up(print)  # once, before pytest takes the output
+        codes = [_pytest(*phase, *arguments) for phase in (_TOGETHER, _ALONE)]
+    finally:
+        if not was_up:
+            bringup.down(print)
+    if set(codes) == {pytest.ExitCode.NO_TESTS_COLLECTED}:
+        return pytest.ExitCode.NO_TESTS_COLLECTED
+    return next((code for code in codes if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED)), 0)
+
+
+def _pytest(*arguments: str) -> int:
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--timeout", "1800", *arguments]
+    return subprocess.run(argv).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:] or ["tests/e2e"]))
