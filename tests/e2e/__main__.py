@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 
-_TOGETHER = ("-n", "3", "--dist", "loadgroup", "-m", "not breaks")
+_TOGETHER = ("-n", "3", "--dist", "loadfile", "-m", "not breaks")
 _ALONE = ("-m", "breaks")
 
 

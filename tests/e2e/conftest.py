@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from dtkpipe.clients.registry import Registry
 from dtkpipe.values.access import RegistryAccess
@@ -27,6 +29,7 @@ _OWN_ONLY = ("faults", "workers", "taken_down")
 """Fixtures that only our own cluster has."""
 _BREAKS = ("faults", "taken_down")
 """Fixtures of tests that nothing else may run beside."""
+_NODES = "tests/e2e/nodes/"
 _left_out = pytest.StashKey[list[str]]()
 _was_up = pytest.StashKey[bool]()
 
@@ -34,6 +37,18 @@ _was_up = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     """Find the cluster as it is, before any test."""
     config.stash[_was_up] = bringup.is_up(Box(layout.run()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    """Give a file's tests to one worker; and those of `nodes/`, since only one module of a name fits into a kernel."""
+    return _Scheduling(config, log)
+
+
+class _Scheduling(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _NODES if file.startswith(_NODES) else file
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
@@ -44,8 +59,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & set(_BREAKS):
             item.add_marker(pytest.mark.breaks)
-        # One module of a name fits into a kernel; other files keep what they made for all of their tests.
-        item.add_marker(pytest.mark.xdist_group("workers" if "workers" in fixtures else item.path.stem))
     if target.foreign() is None:
         return
     left_out = [one for one in items if set(_OWN_ONLY) & set(getattr(one, "fixturenames", ()))]

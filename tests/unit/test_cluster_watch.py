@@ -117,6 +117,17 @@ def test_a_server_that_is_busy_says_when_to_come_again(api: FakeApi, cluster: Cl
         cluster.read(PODS, "a")
 
 
+def test_a_read_whose_connection_broke_is_sent_again(api: FakeApi, cluster: Cluster) -> None:
+    api.give(Answer(0), Answer(200, thing("a", 1)))
+    assert cluster.read(PODS, "a")["metadata"]["name"] == "a"
+    api.answers.clear()
+    api.give(Answer(0))
+    for broken in (lambda: cluster.read(PODS, "a"), lambda: cluster.patch(PODS, "a", "", {})):
+        with pytest.raises(UnreachableError):
+            broken()
+    assert [one.method for one in api.asked] == ["GET", "GET", "GET", "GET", "PATCH"]
+
+
 def test_who_waits_reads_again(api: FakeApi, cluster: Cluster) -> None:
     api.give(Answer(502, b"<html>"), Answer(200, thing("a", 1)))
     cluster.be_patient()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import ssl
@@ -102,9 +103,7 @@ class Connection:
                 auth_settings=["BearerToken"],
             )  # fmt: skip
             with self.unbroken(asked):
-                answer = self.api.rest_client.pool_manager.request(
-                    method, url, body=data, headers=headers, timeout=limits, preload_content=False, retries=False
-                )
+                answer = self._sent(method, url, body=data, headers=headers, timeout=limits)
             try:
                 if answer.status < 300:
                     yield answer
@@ -119,6 +118,20 @@ class Connection:
             finally:
                 answer.close()
                 answer.release_conn()
+
+    def _sent(self, method: str, url: str, **what: object) -> Any:
+        """Send a request. A read is sent again, once, when its connection breaks: idle ones are closed by proxies."""
+        from urllib3.exceptions import ProtocolError
+
+        send = functools.partial(
+            self.api.rest_client.pool_manager.request, method, url, preload_content=False, retries=False, **what
+        )
+        try:
+            return send()
+        except ProtocolError:
+            if method != "GET":
+                raise
+            return send()
 
     @contextmanager
     def unbroken(self, asked: Asked) -> Iterator[None]:
