@@ -1,5 +1,6 @@
 """Rollouts that the cluster, the registry or the kernel does not let end: each names its cause and leaves nothing."""
 
+import secrets
 import threading
 import time
 from dataclasses import replace
@@ -140,7 +141,7 @@ def test_another_build_that_is_in_use_is_not_forced_out(
     ground: Ground, drivers: Drivers, kernel: Kernel, node: Node
 ) -> None:
     """A module without an exit function stays: the new build names it, and the old image comes back."""
-    name = "dep_stays"
+    name = f"dep_stays_{secrets.token_hex(2)}"  # until the machine's end
     source = (SOURCES / "stays.c").read_text()
     old = drivers.image(kernel, {name: drivers.module(kernel, name, source)}, spec(name, unload="never"))
     newer = drivers.module(kernel, name, source + "/* another */")
