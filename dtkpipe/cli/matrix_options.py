@@ -96,9 +96,17 @@ def _options(
     return MatrixOptions(request=request, access=access, words=tuple(words), params=params)
 
 
+_ADDED = inspect.signature(_options, eval_str=True).parameters
+
+
+def options_of(given: Mapping[str, Any]) -> MatrixOptions:
+    """Return what the parsed options of a command of `dtkpipe matrix` say."""
+    return _options(**{name: given[name] for name in _ADDED})
+
+
 def takes_matrix(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of a matrix, and hand it what they say as `matrix`."""
-    added = inspect.signature(_options, eval_str=True).parameters
+    added = _ADDED
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "matrix"]
 
     @functools.wraps(command)

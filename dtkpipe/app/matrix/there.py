@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from dtkpipe.app.submit.lock import sweep
 from dtkpipe.app.submit.request import OnThisMachine, Say
 from dtkpipe.app.submit.request import Request as RunRequest
 from dtkpipe.clients.cluster import Object
-from dtkpipe.errors import DtkpipeError, RunCancelledError, RunUnknownError, UnreachableError
+from dtkpipe.errors import DtkpipeError, NotAllowedError, RunCancelledError, RunUnknownError, UnreachableError
 from dtkpipe.matrix.failure import LOG_LIMIT
 from dtkpipe.matrix.fingerprint import INFRASTRUCTURE, fingerprint
 from dtkpipe.matrix.plan import Known, Planned
@@ -160,8 +160,9 @@ class There:
         found, lines = ends.wait(run.name, run.uid, deadline), list[str]()
         if found is None and not self._stopping.is_set():
             lines = [f"did not end within {self.timeout} s"]
-            self.there.cluster.patch(self.engine.runs, run.name, self.there.namespace, self.engine.cancel)
-            found = ends.wait(run.name, run.uid, time.monotonic() + PATIENCE)
+            with suppress(NotAllowedError):  # a schedule's account ends no runs: this one goes on to its own limit
+                self.there.cluster.patch(self.engine.runs, run.name, self.there.namespace, self.engine.cancel)
+                found = ends.wait(run.name, run.uid, time.monotonic() + PATIENCE)
         if found is None:
             goes_on = self._stopping.is_set()
             return Ended(
