@@ -114,7 +114,7 @@ def _task(schedule: Schedule) -> Task:
     program = Program(image=RUNNER, argv=tuple(schedule.argv), env=tuple(SECRET_ENV[one] for one in secrets))
     return Task(
         name="planner", description="Submits a matrix", program=program, secrets=tuple(map(_by_name, secrets)),
-        rights=Rights(service_account=PLANNER),
+        rights=Rights(service_account=PLANNER), retries=2,
         resources=Resources(cpu="100m", memory="256Mi", memory_limit="1Gi", scratch="1Gi"),
     )  # fmt: skip
 
