@@ -122,6 +122,15 @@ def test_only_deploy_writes_only_the_planner_makes_runs_and_no_account_sees_secr
     assert all(one.why for one in PEOPLE)
 
 
+def test_both_engines_in_one_namespace_give_what_they_share_alike() -> None:
+    def by_name(engine: str) -> dict[tuple[str, str, str], object]:
+        made = rbac.objects(engine, "team", "drivers")
+        return {(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]): one for one in made}
+
+    argo, tekton = by_name("argo"), by_name("tekton")
+    assert {name for name in argo.keys() & tekton.keys() if argo[name] != tekton[name]} == set()
+
+
 def test_two_installations_in_one_drivers_namespace_do_not_meet() -> None:
     def keys(namespace: str) -> set[tuple[str, str]]:
         made = rbac.objects("argo", namespace, "drivers")
