@@ -16,7 +16,7 @@ _ENDED = (SUCCEEDED, FAILED, CANCELLED)
 
 @dataclass
 class Ends:
-    """Watches all runs of ours in a namespace, from the first `wait` on, until the process ends."""
+    """Watches all runs of ours in a namespace, from `start` until the process ends."""
 
     place: Place
     engine: Engine
@@ -26,7 +26,10 @@ class Ends:
     _error: DtkpipeError | None = None
     _stopped: bool = False
     _news: threading.Condition = field(default_factory=threading.Condition)
-    _watching: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to watch: before a run is made, so that none is missed that somebody deletes at once."""
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def wait(self, name: str, uid: str, until: float) -> Object | None:
         """Return a run when it has ended; None at `until` (of time.monotonic()), or after `stop`.
@@ -34,9 +37,6 @@ class Ends:
         Raises RunUnknownError for one that somebody deletes, and what ended the watch.
         """
         with self._news:
-            if not self._watching:
-                self._watching = threading.Thread(target=self._watch, daemon=True)
-                self._watching.start()
             self._news.wait_for(
                 lambda: uid in self._ended or uid in self._gone or self._error or self._stopped,
                 max(0.0, until - time.monotonic()),

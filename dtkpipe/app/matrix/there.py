@@ -42,6 +42,8 @@ from dtkpipe.values.run import CANCELLED, FAILED, SUCCEEDED, RunCard
 
 _SLICE = 5.0
 """Seconds between two looks whether we are to stop, while another run holds the Lease of a cell."""
+_PATIENCE = 180.0
+"""Seconds in which a cluster that does not answer is asked again."""
 _ERROR = re.compile(r"^error: ", re.MULTILINE)
 _LINES = 1000
 """Of the end of a log; what a record keeps of them is cut by bytes."""
@@ -75,8 +77,7 @@ class There:
         Raises what `dtkpipe submit` raises for a pipeline that is not installed, a Secret that is not there, a flag
         that is for this machine.
         """
-        self.there.cluster.be_patient()
-        self._ends.append(Ends(self.there, self.engine))
+        self.there.cluster.be_patient(_PATIENCE)
         first: dict[str, Planned] = {}
         for one in cells:
             first.setdefault(pipeline_of(one, self.request, self.pipeline), one)
@@ -86,6 +87,9 @@ class There:
             cluster.check_there(self._prepared(one, known, check=True), say)
         if first:
             sweep(self.there)
+            ends = Ends(self.there, self.engine)
+            self._ends.append(ends)
+            ends.start()
 
     @contextmanager
     def turn(self, one: Planned, known: Known, *, patient: bool) -> Iterator[Run | None]:  # noqa: ARG002 - nobody is excluded: who comes second joins the first one's run
@@ -143,6 +147,7 @@ class There:
 
     def _created(self, prepared: Prepared, number: int, deadline: float) -> Submitted | None:
         """Create a run; None where we are to stop before another one for the same target lets us."""
+        silent = time.monotonic() + _PATIENCE
         while number <= cluster.MOST and not self._stopping.is_set():
             name, until = cluster.name_of_try(prepared, number), min(deadline, time.monotonic() + _SLICE)
             try:
@@ -151,6 +156,10 @@ class There:
             except RunUnknownError:
                 if time.monotonic() >= deadline:
                     raise
+            except UnreachableError:  # it may be there all the same: by its name it is found
+                if time.monotonic() >= silent:
+                    raise
+                self._stopping.wait(1)
         if not self._stopping.is_set():
             raise cluster.too_many(prepared)
         return None
