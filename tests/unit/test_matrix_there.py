@@ -250,7 +250,7 @@ def test_a_run_that_somebody_deletes(desk: Desk) -> None:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
-    while not desk.words.watches and time.monotonic() < deadline:
+    while not desk.words.created and time.monotonic() < deadline:
         time.sleep(0.01)
     desk.words.delete(desk.words.created[0])
     thread.join(30)
