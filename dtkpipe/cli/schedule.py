@@ -1,4 +1,4 @@
-"""Matrices that are submitted by themselves, at the times of a cron expression."""
+"""Matrices that are submitted at the times of a cron expression."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
     @schedule.callback()
     def group() -> None:
-        """Submit matrices by themselves, at the times of a cron expression."""
+        """Submit matrices at the times of a cron expression."""
 
     schedule.command()(create)
     schedule.command("list")(list_schedules)
