@@ -27,7 +27,7 @@ GIT = Secret(name="git", param="git-secret", files=("config", "credentials"))
 """git's own configuration: for private repositories, and for URLs that are to be read as others (url.insteadOf)."""
 
 _NODE_ARCH = "node-arch"
-_SECRET_ENV = {
+SECRET_ENV = {
     REGISTRY_AUTH: ("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_AUTH.name, "config.json")),
     REGISTRY_PULL: ("REGISTRY_AUTH_FILE", SecretPath(REGISTRY_PULL.name, "config.json")),
     GIT: ("GIT_CONFIG_GLOBAL", SecretPath(GIT.name, "config")),
@@ -118,7 +118,7 @@ class StepTask:
         )
         results += (Result(name=CAUSE, description=CAUSE_DOC),)
         argv += [Joined((f"--result-{flag(one.name.lower())}=", ResultPath(one.name))) for one in results]
-        env = tuple(_SECRET_ENV[secret] for secret in self.secrets if secret in _SECRET_ENV)
+        env = tuple(SECRET_ENV[secret] for secret in self.secrets if secret in SECRET_ENV)
         return Task(
             name=name or self.step,
             description=self.summary,

@@ -42,8 +42,9 @@ def page() -> Iterator[str | Table]:
     yield "## People who submit runs\n"
     yield (
         "`edit` of the runs' namespace holds all of this, with what Argo Workflows and Tekton add to that role when\n"
-        "they are installed; `dtkpipe doctor --for cluster` asks the cluster. `dtkpipe label-nodes` also needs `get`,\n"
-        "`list` and `patch` of nodes; `dtkpipe deploy`, `rollback` and `smoke-test` by hand, what theirs have.\n"
+        "they are installed, and what `dtkpipe schedule` writes; `dtkpipe doctor --for cluster` asks the cluster.\n"
+        "`dtkpipe label-nodes` also needs `get`, `list` and `patch` of nodes; `dtkpipe deploy`, `rollback` and\n"
+        "`smoke-test` by hand, what theirs have.\n"
     )
     yield _table(PEOPLE)
 

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "retry": _Entry(_RUN, "Try a run again that failed or was cancelled", "runs"),
     "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
     "matrix": _Entry(_RUN, "Build many modules for many kernels, and keep them fresh", "matrix"),
+    "schedule": _Entry(_RUN, "Submit matrices at the times of a cron expression", "schedule"),
     "label-nodes": _Entry(_RUN, "Label nodes with the kernel they run, so that drivers find them", "nodes"),
     "step": _Entry(_RUN, "Run one step of a pipeline", "step"),
     "registry": _Entry(_RUN, "Serve the images that local runs made", "registry"),

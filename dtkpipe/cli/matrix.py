@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dtkpipe.cli.clusters import Context, Kubeconfig, Namespace
 from dtkpipe.cli.matrix_options import MatrixOptions, takes_matrix
 from dtkpipe.cli.output import say
 
 if TYPE_CHECKING:
-    from dtkpipe.app.matrix.submit import Outcome
-    from dtkpipe.matrix.plan import Plan
+    from dtkpipe.app.clusters import Engine, Where
+    from dtkpipe.app.clusters import Place as Namespaced
+    from dtkpipe.app.matrix.outcome import Outcome
+    from dtkpipe.app.matrix.plan import Asked, Place
+    from dtkpipe.app.matrix.submit import Runner
+    from dtkpipe.app.submit.request import OnThisMachine
+    from dtkpipe.matrix.plan import Plan, Planned
 
 _FORM = "Form of the answer on stdout"
 File = Path | None
@@ -61,7 +68,12 @@ def plan(
 def submit(
     *,
     matrix: MatrixOptions,
-    engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="local")] = "local",
+    engine: Annotated[
+        str, typer.Option("--engine", "-e", metavar="ENGINE", help="Where cells run: local, argo or tekton")
+    ] = "local",
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = None,
     pipeline: Annotated[
         str, typer.Option("--pipeline", metavar="PIPELINE", help="A pipeline of yours (default: prebuild)")
     ] = "prebuild",
@@ -81,34 +93,37 @@ def submit(
 
     dtkpipe matrix submit --modules 'catalog/modules/*' --releases debian-12 --variant std,cloud
 
+    dtkpipe matrix submit --modules 'modules/*' --releases 4.16..4.18 --push-to quay.io/org --engine argo --jobs 20
+
     A cell that fails stops no other, and is not tried again while nothing changes. Interrupted, the same command goes
-    on where it was. Exit code 10: a cell is red.
+    on where it was; runs on a cluster go on meanwhile. Exit code 10: a cell is red.
     """
     from datetime import UTC, datetime
 
     from dtkpipe.app.matrix.plan import ask, judged, place
-    from dtkpipe.app.matrix.submit import Manner
+    from dtkpipe.app.matrix.submit import Manner, is_to_run
     from dtkpipe.app.matrix.submit import submit as submit_cells
+    from dtkpipe.app.submit.request import OnThisMachine
+    from dtkpipe.cli.clusters import where
     from dtkpipe.report.matrix import summary
-    from dtkpipe.resources import state_dir
 
-    _require_local(engine)
+    own = OnThisMachine(sign_key=sign_key, sign_passphrase_file=sign_passphrase_file, auth_file=auth_file)
+    flags = {"--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig}
+    there = _engine(engine, matrix, where(kubeconfig, context, namespace), [name for name in flags if flags[name]])
     today = datetime.now(UTC).date()
+    manner = Manner(jobs=jobs, retry_failed=retry_failed)
     with place(matrix.request, matrix.access, os.environ, say) as at:
         asked = ask(matrix.request, at, Path.cwd(), os.environ, say)
         found = judged(asked, matrix.request, today)
         for notice in found.notices:
             say(f"note: {notice}")
         say(summary(found))
-        files = {"--sign-key": sign_key, "--sign-passphrase-file": sign_passphrase_file, "--auth-file": auth_file}
-        hosts = [f"--insecure-registry={host}" for host in at.registry.access.insecure]
-        others = [word for word in matrix.words if not word.startswith("--insecure-registry=")]
-        manner = Manner(
-            here=Path.cwd(), state=state_dir(os.environ), jobs=jobs, timeout=cell_timeout, retry_failed=retry_failed,
-            pipeline=pipeline,
-            options=[*hosts, *others, *(f"{flag}={file.absolute()}" for flag, file in files.items() if file)],
-        )  # fmt: skip
-        outcomes = submit_cells(asked, found.cells, matrix.request, at, manner, today, _teller(len(found.cells)))
+        how = _How(matrix=matrix, at=at, timeout=cell_timeout, pipeline=pipeline, own=own, retry_failed=retry_failed)
+        todo = [one for one in found.cells if is_to_run(one, manner)]
+        runner = how.there(*there, todo, asked) if there else how.here()
+        outcomes = submit_cells(
+            asked, found.cells, matrix.request, at, runner, manner, today, _teller(len(found.cells))
+        )
     return _tell(outcomes, found, output)
 
 
@@ -150,18 +165,61 @@ def report(
         print(file)
 
 
-def _require_local(engine: str) -> None:
+def _engine(engine: str, matrix: MatrixOptions, where: Where, named: Sequence[str]) -> tuple[Engine, Namespaced] | None:
+    """Return the cluster's engine and namespace; None for this machine. `named` are flags that only a cluster takes."""
+    from dtkpipe.app.clusters import ENGINES, connect
     from dtkpipe.cli.application import nearest
-    from dtkpipe.errors import UnsupportedError, UsageError
+    from dtkpipe.errors import UsageError
 
-    if engine in ("argo", "tekton"):
-        raise UnsupportedError(
-            f"a matrix cannot be submitted to {engine} in this version", "its cells run on this machine",
-            hint="dtkpipe matrix plan -o name lists what is stale; dtkpipe submit takes one cell to a cluster",
-        )  # fmt: skip
+    if engine in ENGINES:
+        if not matrix.request.push_to:
+            raise UsageError(
+                "nothing says where images go", "runs on a cluster do not reach the registry on loopback",
+                hint="--push-to quay.io/org",
+            )  # fmt: skip
+        return ENGINES[engine], connect(where)
     if engine != "local":
-        near = nearest(engine, ("local", "argo", "tekton"))
+        near = nearest(engine, ("local", *ENGINES))
         raise UsageError(f"there is no engine `{engine}`", hint=f"did you mean `{near}`?" if near else "--engine local")
+    if named:
+        raise UsageError(f"{named[0]} is for cells on a cluster", "these run on this machine", hint="--engine argo")
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What the options say of how cells are run."""
+
+    matrix: MatrixOptions
+    at: Place
+    timeout: int
+    pipeline: str
+    own: OnThisMachine
+    retry_failed: bool
+
+    def here(self) -> Runner:
+        from dtkpipe.app.matrix.here import Here
+        from dtkpipe.resources import state_dir
+
+        own = self.own
+        files = {"sign-key": own.sign_key, "sign-passphrase-file": own.sign_passphrase_file, "auth-file": own.auth_file}
+        hosts = [f"--insecure-registry={host}" for host in self.at.registry.access.insecure]
+        others = [word for word in self.matrix.words if not word.startswith("--insecure-registry=")]
+        given = [f"--{name}={file.absolute()}" for name, file in files.items() if file]
+        return Here(
+            request=self.matrix.request, at=self.at, here=Path.cwd(), state=state_dir(os.environ), timeout=self.timeout,
+            options=[*hosts, *others, *given], pipeline=self.pipeline,
+        )  # fmt: skip
+
+    def there(self, engine: Engine, there: Namespaced, cells: Sequence[Planned], asked: Asked) -> Runner:
+        from dtkpipe.app.matrix.there import There
+
+        runner = There(
+            request=self.matrix.request, at=self.at, engine=engine, there=there, here=Path.cwd(), timeout=self.timeout,
+            params=self.matrix.params, pipeline=self.pipeline, own=self.own, retry_failed=self.retry_failed,
+        )  # fmt: skip
+        runner.check(cells, asked, say)
+        return runner
 
 
 def _teller(total: int) -> Callable[[Outcome], None]:
@@ -184,7 +242,7 @@ def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
     import json
     from collections import Counter
 
-    from dtkpipe.app.matrix.submit import Result, as_dict
+    from dtkpipe.app.matrix.outcome import Result, as_dict
     from dtkpipe.errors import InvalidError, RunFailedError, RunUnknownError
     from dtkpipe.report.card import Table, aligned
 
@@ -202,7 +260,7 @@ def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
         if rows:  # what was current before is only counted
             print(aligned(Table(("module", "kernel", "result", "time", "run", "cause"), tuple(rows))))
     say("\n" + f"{len(outcomes)} cells: " + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one]))
-    if counts[Result.CANCELLED]:
+    if counts[Result.CANCELLED] or counts[Result.RUNNING]:
         say("interrupted: the same command goes on where it was")
         return 130
     if counts[Result.FAILED]:

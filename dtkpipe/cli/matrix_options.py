@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -17,6 +18,7 @@ from dtkpipe.cli import registries
 if TYPE_CHECKING:
     from dtkpipe.app.matrix.plan import Request
     from dtkpipe.settings import Setting
+    from dtkpipe.tools.x509 import Certificate
     from dtkpipe.values.access import RegistryAccess
 
 
@@ -28,6 +30,8 @@ class MatrixOptions:
     access: RegistryAccess
     words: tuple[str, ...]
     """The same for `dtkpipe submit`: how registries are spoken to, and who signs."""
+    params: Mapping[str, str]
+    """The same as parameters of a run on a cluster."""
 
 
 def _options(
@@ -63,30 +67,46 @@ def _options(
     registry_ca: registries.Ca = None,
     registry_mirrors: registries.MirrorFile = None,
 ) -> MatrixOptions:
+    import base64
+
     from dtkpipe.app.matrix.plan import Request
     from dtkpipe.settings import load
+    from dtkpipe.steps.contract import flag, render
     from dtkpipe.values.arch import Arch
+    from dtkpipe.values.key import signer_id
 
     settings = load(os.environ, Path.cwd())
     certificate = sign_cert or (Path(name) if (name := _text(settings["sign-cert"])) else None)
+    signer = _certificate(certificate)
     request = Request(
         modules=[pattern for text in modules for pattern in _words(text)], releases=releases,
         arches=[Arch.parse(name) for name in _words(arch or _text(settings["arch"]))] or [Arch.host()],
         variants=_words(variant or _text(settings["variant"])) or ["std"],
         push_to=push_to or _text(settings["push-to"]), staging=staging or _text(settings["staging"]),
-        toolkit_repo=toolkit_repo or _text(settings["toolkit-repo"]), signer=_signer(certificate), lock=lock,
-        graph=graph,
+        toolkit_repo=toolkit_repo or _text(settings["toolkit-repo"]), lock=lock, graph=graph,
+        signer=signer_id(signer.signer if signer else ""),
     )  # fmt: skip
-    access = registries.access(insecure_registry, registry_ca, registry_mirrors)
+    spoken = registries.args(insecure_registry, registry_ca, registry_mirrors)
+    access = spoken.access(registries.environ())
+    params = {flag(name): render(value) for name, value in dataclasses.asdict(spoken).items() if value}
+    params |= {"sign-cert": base64.b64encode(signer.der).decode()} if signer else {}
     files = {"--sign-cert": certificate, "--registry-ca": registry_ca, "--registry-mirrors": registry_mirrors}
     words = [f"--insecure-registry={host}" for host in access.insecure]
-    words += [f"{flag}={file.absolute()}" for flag, file in files.items() if file]
-    return MatrixOptions(request=request, access=access, words=tuple(words))
+    words += [f"{name}={file.absolute()}" for name, file in files.items() if file]
+    return MatrixOptions(request=request, access=access, words=tuple(words), params=params)
+
+
+_ADDED = inspect.signature(_options, eval_str=True).parameters
+
+
+def options_of(given: Mapping[str, Any]) -> MatrixOptions:
+    """Return what the parsed options of a command of `dtkpipe matrix` say."""
+    return _options(**{name: given[name] for name in _ADDED})
 
 
 def takes_matrix(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of a matrix, and hand it what they say as `matrix`."""
-    added = inspect.signature(_options, eval_str=True).parameters
+    added = _ADDED
     own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "matrix"]
 
     @functools.wraps(command)
@@ -109,15 +129,14 @@ def _text(setting: Setting) -> str:
     return str(setting.value)
 
 
-def _signer(certificate: Path | None) -> str:
+def _certificate(file: Path | None) -> Certificate | None:
     from dtkpipe.errors import UsageError
     from dtkpipe.tools.x509 import Certificate
-    from dtkpipe.values.key import UNSIGNED, signer_id
 
-    if certificate is None:
-        return UNSIGNED
+    if file is None:
+        return None
     try:
-        data = certificate.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
-        raise UsageError(f"--sign-cert: `{certificate}` cannot be read", str(error.strerror)) from error
-    return signer_id(Certificate.parse(data).signer)
+        raise UsageError(f"--sign-cert: `{file}` cannot be read", str(error.strerror)) from error
+    return Certificate.parse(data)

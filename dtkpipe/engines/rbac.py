@@ -6,6 +6,7 @@ Kubernetes that role does not exist, and the binding gives nothing.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from dtkpipe import __version__
@@ -108,14 +109,15 @@ def openshift(namespace: str, capabilities: tuple[str, ...]) -> list[Object]:
 
 def _bound(account: Account, engine: str, namespace: str, target: str) -> list[Object]:
     made: list[Object] = []
-    for scope in Scope:
-        rights = [one for one in account.rights if one.scope is scope and one.engine in ("", engine)]
-        own = {one.engine for one in rights}
+    # What is one engine's own is a role of its own: in a namespace with both, neither takes away the other's.
+    for scope, own in itertools.product(Scope, ("", engine)):
+        rights = [one for one in account.rights if one.scope is scope and one.engine == own]
         if not rights:
             continue
         # What several installations put beside each other is told apart by the runs' namespace.
-        name = account.name if scope is Scope.RUNS else f"{account.name}:{namespace}"
-        instance = _instance(engine if own == {engine} else "")
+        called = f"{account.name}-{own}" if own and not account.engine else account.name
+        name = called if scope is Scope.RUNS else f"{called}:{namespace}"
+        instance = _instance(own)
         where = {Scope.RUNS: namespace, Scope.TARGET: target, Scope.CLUSTER: ""}[scope]
         kind = "Role" if where else "ClusterRole"
         role = _object(f"{_RBAC}/v1", kind, name, instance, where)

@@ -11,6 +11,8 @@ from enum import Enum
 BUILD = "dtkpipe-build"
 EXECUTOR = "dtkpipe-executor"
 """The account of Argo's executor, which runs beside every task's program: its token is in no program's reach."""
+PLANNER = "dtkpipe-planner"
+"""The account of schedules: it submits matrices."""
 
 
 class Scope(Enum):
@@ -59,6 +61,12 @@ class Account:
     """Only on this engine."""
 
 
+def _planned(resource: str, engine: str, *verbs: str, why: str) -> Right:
+    return Right(resource=resource, verbs=verbs, scope=Scope.RUNS, engine=engine, why=why)
+
+
+_MAKE = "to make a run for each cell, and see how it ends; it changes and ends none"
+_INSTALLED = "to see that the pipeline is installed, and in which version"
 _NODES = "to see which nodes have the kernel, and which are down"
 ACCOUNTS = (
     Account(name="dtkpipe-task", what="tasks that need nothing of the cluster"),
@@ -141,6 +149,24 @@ ACCOUNTS = (
         ),
     ),
     Account(
+        name=PLANNER,
+        what="`dtkpipe schedule`: starts `matrix submit`, which makes runs; the runs' tasks have accounts of their own",
+        rights=(
+            _planned("workflows.argoproj.io", "argo", "create", "get", "list", "watch", why=_MAKE),
+            _planned("workflowtemplates.argoproj.io", "argo", "get", why=_INSTALLED),
+            _planned("pipelineruns.tekton.dev", "tekton", "create", "get", "list", "watch", why=_MAKE),
+            _planned("pipelines.tekton.dev", "tekton", "get", why=_INSTALLED),
+            _planned("taskruns.tekton.dev", "tekton", "list", why="the parts of a run: how each task ended"),
+            _planned("pods", "", "get", "list", why="when a task began"),
+            _planned("pods/log", "", "get", why="why a cell failed, for its record"),
+            _planned("events", "", "list", why="why a pod could not start"),
+            _planned(
+                "leases.coordination.k8s.io", "", "create", "get", "list", "watch", "patch", "update", "delete",
+                why="the lock: one run at a time for one module and kernel",
+            ),
+        ),
+    ),
+    Account(
         name="dtkpipe-driver",
         what="drivers: their pods load modules and need no API; on OpenShift the SCC `privileged`",
         tasks=False,
@@ -162,12 +188,12 @@ PEOPLE = (
     _runs("workflows.argoproj.io", "argo"),
     Right(
         resource="workflowtemplates.argoproj.io", verbs=("get",), scope=Scope.RUNS, engine="argo",
-        why="to see that the pipeline is installed, and in which version",
+        why=_INSTALLED,
     ),
     _runs("pipelineruns.tekton.dev", "tekton"),
     Right(
         resource="pipelines.tekton.dev", verbs=("get",), scope=Scope.RUNS, engine="tekton",
-        why="to see that the pipeline is installed, and in which version",
+        why=_INSTALLED,
     ),
     Right(
         resource="taskruns.tekton.dev", verbs=("get", "list", "watch"), scope=Scope.RUNS, engine="tekton",

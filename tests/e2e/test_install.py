@@ -154,8 +154,7 @@ def test_as_files_for_kubectl(site: Site, engine: str, tmp_path: Path) -> None:
     found = {one["name"]: one["ok"] for one in json.loads(said.out)}
     assert found[f"{engine} accounts"]
     assert found[f"{engine} pipelines"]
-    # With an account goes its token, of itself.
-    kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
+    kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")  # a token goes with its account
 
 
 def test_somebody_who_may_not_changes_nothing(site: Site, tmp_path: Path) -> None:

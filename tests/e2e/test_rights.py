@@ -184,6 +184,7 @@ def attempts(place: Place, client: Client) -> dict[str, Callable[[], object]]:
     ("dtkpipe-executor", set()),
     ("dtkpipe-deploy", {"daemonset in drivers", "pods of drivers"}),
     ("dtkpipe-smoke-test", {"program in drivers", "pods of drivers"}),
+    ("dtkpipe-planner", {"start a workflow", "start a pipeline run", "pods of runs"}),
 ])  # fmt: skip
 def test_what_is_forbidden_is_tried_and_refused(place: Place, account: str, allowed: set[str]) -> None:
     there = place.cluster.kubectl

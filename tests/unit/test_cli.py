@@ -36,6 +36,7 @@ Run:
   retry        Try a run again that failed or was cancelled
   delete       Delete runs and their logs
   matrix       Build many modules for many kernels, and keep them fresh
+  schedule     Submit matrices at the times of a cron expression
   label-nodes  Label nodes with the kernel they run, so that drivers find them
   step         Run one step of a pipeline
   registry     Serve the images that local runs made

@@ -18,7 +18,7 @@ from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
 from dtkpipe.clients.cluster import Resource, resource_of
 from dtkpipe.engines import rbac
 from dtkpipe.engines.rendered import Form
-from dtkpipe.engines.rights import ACCOUNTS, EXECUTOR, PEOPLE, TOKENLESS
+from dtkpipe.engines.rights import ACCOUNTS, EXECUTOR, PEOPLE, PLANNER, TOKENLESS
 from dtkpipe.errors import NotAllowedError, UnsupportedError
 from tests.fixtures.cli import Cli
 
@@ -96,8 +96,8 @@ def test_tasks_use_accounts_of_the_table_and_all_of_them() -> None:
     pipelines = [with_builder(load(name), builder) for name in names() for builder in BUILDERS]
     tasks = [task for pipeline in pipelines for task in pipeline.all_tasks]
     used = {task.rights.service_account for task in tasks}
-    assert used | {EXECUTOR} == {one.name for one in ACCOUNTS if one.tasks}
-    assert EXECUTOR not in used
+    assert used | {EXECUTOR, PLANNER} == {one.name for one in ACCOUNTS if one.tasks}
+    assert not {EXECUTOR, PLANNER} & used
     rooted = {
         task.rights.service_account for task in tasks for one in task.programs if (one.rights or task.rights).root
     }
@@ -106,15 +106,29 @@ def test_tasks_use_accounts_of_the_table_and_all_of_them() -> None:
     assert added == set(CAPABILITIES) <= BASELINE
 
 
-def test_only_deploy_writes_and_no_account_sees_secrets() -> None:
+def test_only_deploy_writes_only_the_planner_makes_runs_and_no_account_sees_secrets() -> None:
     writes = ("create", "update", "patch", "delete")
     for account in ACCOUNTS:
         changed = {one.resource for one in account.rights if set(one.verbs) & set(writes)}
         changed -= {"pods/exec"}
+        if account.name == PLANNER:
+            assert changed == {"workflows.argoproj.io", "pipelineruns.tekton.dev", "leases.coordination.k8s.io"}
+            runs = {verb for one in account.rights for verb in one.verbs if "leases" not in one.resource}
+            assert not runs & {"update", "patch", "delete"}, "it makes runs, and changes and ends none"
+            continue
         assert not changed or account.name in ("dtkpipe-deploy", EXECUTOR)
         assert not [one for one in account.rights if "secrets" in one.resource or "*" in (*one.verbs, one.resource)]
     assert all(one.why for account in ACCOUNTS for one in account.rights)
     assert all(one.why for one in PEOPLE)
+
+
+def test_both_engines_in_one_namespace_give_what_they_share_alike() -> None:
+    def by_name(engine: str) -> dict[tuple[str, str, str], object]:
+        made = rbac.objects(engine, "team", "drivers")
+        return {(one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]): one for one in made}
+
+    argo, tekton = by_name("argo"), by_name("tekton")
+    assert {name for name in argo.keys() & tekton.keys() if argo[name] != tekton[name]} == set()
 
 
 def test_two_installations_in_one_drivers_namespace_do_not_meet() -> None:

@@ -228,7 +228,7 @@ def test_quarantined_cells_are_left_alone(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (("--engine", "argo"), 8, "cannot be submitted to argo in this version"),
+        (("--namespace", "x"), 2, "--namespace is for cells on a cluster"),
         (("--engine", "lcoal"), 2, "did you mean `local`?"),
         (("--jobs", "0"), 2, "jobs"),
         (("--pipeline", "nothing.py"), 10, "there is no pipeline file"),

@@ -34,7 +34,7 @@ INPUTS = "dtkpipe.io/inputs"
 """Annotation of a run: digest of all its inputs. Runs of one name with different inputs are not the same."""
 MODULE = "dtkpipe.io/module"
 """Label of a run: the module that it builds."""
-_MOST = 100
+MOST = 100
 """How many runs of the same inputs there can be (--force)."""
 
 
@@ -70,6 +70,7 @@ class Submitted:
 
     name: str
     card: RunCard
+    uid: str
     created: bool
     """False: it was there already."""
 
@@ -97,7 +98,13 @@ def prepare(request: Request, engine: Engine, place: Place, here: Path, say: Say
     Raises DtkpipeError: what makes no sense on a cluster, unknown pipeline, parameter or release, a source that a pod
     cannot reach.
     """
-    pipeline = _pipeline(request)
+    return prepare_loaded(_pipeline(request), request, engine, place, here, say)
+
+
+def prepare_loaded(
+    pipeline: Pipeline, request: Request, engine: Engine, place: Place, here: Path, say: Say
+) -> Prepared:  # fmt: skip
+    """Do the same for a pipeline that was loaded before: for who has many runs of it."""
     _refuse_what_is_for_this_machine(pipeline, request, place)
     params = complete(pipeline, known_params(pipeline, request.inputs.of(pipeline)))
     if has_step(pipeline, "resolve"):
@@ -148,7 +155,7 @@ def try_create(prepared: Prepared) -> Object:
     try:
         return place.cluster.create(prepared.engine.runs, prepared.run, place.namespace, dry_run=True)
     except ExistsError:
-        _there(prepared, prepared.name)  # raises for one that is none of ours
+        there(prepared, prepared.name)  # raises for one that is none of ours
         return prepared.run
 
 
@@ -158,24 +165,37 @@ def submit(prepared: Prepared, on_conflict: OnConflict, say: Say, until: float |
     Raises ExistsError for an object of that name that is none of ours, what the lock raises, and what the cluster
     says against it.
     """
-    if not prepared.request.force and (found := _there(prepared, prepared.name)):
+    if not prepared.request.force and (found := there(prepared, prepared.name)):
         return found
-    for number in range(1, _MOST):
-        name = f"{prepared.name}-{number}" if prepared.request.force and number > 1 else prepared.name
+    for number in range(1, MOST):
+        name = name_of_try(prepared, number) if prepared.request.force else prepared.name
         if prepared.request.force and _is_taken(prepared, name):
             continue
-        if done := _create(prepared, name, on_conflict, say, until):
+        if done := create(prepared, name, on_conflict, say, until):
             sweep(prepared.place)
             return done
-    raise ExistsError(f"there are {_MOST} runs of these inputs", hint="delete some: dtkpipe delete RUN")
+    raise too_many(prepared)
+
+
+def name_of_try(prepared: Prepared, number: int) -> str:
+    """Return the name of the first, second, ... run of the same inputs."""
+    return f"{prepared.name}-{number}" if number > 1 else prepared.name
+
+
+def too_many(prepared: Prepared) -> ExistsError:
+    """Return the error for inputs that were run too often."""
+    return ExistsError(f"there are {MOST} runs {prepared.name}-*", hint="delete some: dtkpipe delete RUN")
 
 
 def _pipeline(request: Request) -> Pipeline:
     return with_builder(load(request.pipeline or DEFAULT_PIPELINE), request.builder)
 
 
-def _create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, until: float | None) -> Submitted | None:
-    """Create the run under its lock. None: the name was taken, or given free, in this very moment."""
+def create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, until: float | None) -> Submitted | None:
+    """Create the run under its lock, or find it there. None: its name was taken, or given free, in this very moment.
+
+    Raises what `submit` raises.
+    """
     engine, place = prepared.engine, prepared.place
     lock = _lock(prepared, name)
     if lock:
@@ -184,7 +204,7 @@ def _create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, un
         run = place.cluster.create(engine.runs, _called(prepared.run, name), place.namespace)
     except ExistsError:
         if not prepared.request.force:
-            return _there(prepared, name)
+            return there(prepared, name)
         if lock:
             lock.release()
         return None
@@ -194,10 +214,10 @@ def _create(prepared: Prepared, name: str, on_conflict: OnConflict, say: Say, un
         raise
     if lock:
         lock.belongs_to(run)
-    return Submitted(name=name, card=engine.card(run), created=True)
+    return Submitted(name=name, card=engine.card(run), uid=str(run["metadata"]["uid"]), created=True)
 
 
-def _there(prepared: Prepared, name: str) -> Submitted | None:
+def there(prepared: Prepared, name: str) -> Submitted | None:
     """Return the run if it is there already. Raises ExistsError for something else of that name."""
     engine, place = prepared.engine, prepared.place
     found = place.cluster.find(engine.runs, name, place.namespace)
@@ -212,7 +232,7 @@ def _there(prepared: Prepared, name: str) -> Submitted | None:
     card = engine.card(found)
     if card.state not in ENDED and (lock := _lock(prepared, name)):
         lock.belongs_to(found)  # who created it may have been killed before
-    return Submitted(name=name, card=card, created=False)
+    return Submitted(name=name, card=card, uid=str(found["metadata"]["uid"]), created=False)
 
 
 def _lock(prepared: Prepared, name: str) -> Lock | None:

@@ -26,6 +26,8 @@ _METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PAUSE = 1.0
 """Seconds before a read is repeated that got no answer."""
+_POOL = 64
+"""Connections that are kept open, for as many threads as ask at the same time."""
 _BUSY = 5
 """How often a request is repeated that the server has no time for (429), by the pause that it asks for."""
 MANAGER = "dtkpipe"
@@ -46,6 +48,7 @@ class Connection:
         else:
             self.context, self.namespace = _by_kubeconfig(self.settings, kubeconfig, context)
         self.settings.retries = False
+        self.settings.connection_pool_maxsize = _POOL
         self.patience = 0.0
         self.host = str(self.settings.host)
         self.api: Any = client.ApiClient(self.settings)

@@ -1,0 +1,153 @@
+"""Schedules as objects of an engine: what starts the planner, and what it takes along. Pure.
+
+Argo has CronWorkflow for it (argo-workflows, cron_workflow_types.go), beside Tekton it is Kubernetes' own CronJob
+(batch/v1). Both start `dtkpipe matrix submit`, never two at a time; one that was missed is caught up once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dtkpipe import __version__
+from dtkpipe.engines.container import Spelling, container, node_selector, resources, volumes
+from dtkpipe.engines.rendered import Object, carried
+from dtkpipe.engines.rights import EXECUTOR, PLANNER
+from dtkpipe.model.images import RUNNER
+from dtkpipe.model.pipeline import Program, Resources, Rights, Secret, Task
+from dtkpipe.tasks import GIT, REGISTRY_AUTH, SECRET_ENV, SECRET_PARAMS
+from dtkpipe.values.cron import Cron
+
+SCHEDULE = "dtkpipe.io/schedule"
+"""Label of all that belongs to a schedule: its name."""
+FOLDER = "/etc/dtkpipe/schedule"
+"""Where the planner's pod has its files."""
+NAME_LIMIT = 52
+"""Characters of a name: engines add the time to it, and Kubernetes takes 63."""
+CATCH_UP = 3600
+"""Seconds in which a missed start is caught up, once."""
+_DAY = 86400
+"""Seconds that a planner may take: one that hangs keeps the next from starting."""
+_KEPT = {"successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 3}
+_PLAIN = Spelling(
+    param="{}", result="{}", status="{}", run_name="", input="{}", result_path="{}", run_name_inside="",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """What shall be started when. `files` are below FOLDER: path -> text."""
+
+    name: str
+    cron: Cron
+    argv: Sequence[str]
+    files: Mapping[str, str]
+    image: str
+
+
+def render(schedule: Schedule, engine: str) -> tuple[Object, ...]:
+    """Return the objects in the order in which they are made; the last one fires.
+
+    Raises UsageError for words that Kubernetes or Argo would not take as data.
+    """
+    carried({f"word {number}": word for number, word in enumerate(schedule.argv, 1)})
+    data = {_key(path): text for path, text in schedule.files.items()}
+    held = {**_object("v1", "ConfigMap", _held(schedule), schedule), "data": data}
+    if engine == "argo":
+        return (held, _template(schedule), _cron_workflow(schedule))
+    return (held, _cron_job(schedule))
+
+
+def _template(schedule: Schedule) -> Object:
+    """Return the WorkflowTemplate: where Argo is told to be strict, it runs nothing but those."""
+    task = _task(schedule)
+    made = _object("argoproj.io/v1alpha1", "WorkflowTemplate", _held(schedule), schedule)
+    planner = {
+        "name": task.name, "container": {**_container(task, schedule), "resources": resources(task, task.program)},
+        "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
+        "activeDeadlineSeconds": _DAY,
+    }  # fmt: skip
+    made["spec"] = {
+        "entrypoint": task.name, "serviceAccountName": PLANNER, "executor": {"serviceAccountName": EXECUTOR},
+        "podMetadata": {"labels": _labels(schedule)}, "templates": [planner],
+    }  # fmt: skip
+    return made
+
+
+def _cron_workflow(schedule: Schedule) -> Object:
+    made = _object("argoproj.io/v1alpha1", "CronWorkflow", schedule.name, schedule)
+    made["spec"] = {
+        "schedules": [schedule.cron.expression], "timezone": schedule.cron.zone, "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": CATCH_UP, **_KEPT,
+        "workflowMetadata": {"labels": {SCHEDULE: schedule.name}},
+        "workflowSpec": {"workflowTemplateRef": {"name": _held(schedule)}},
+    }  # fmt: skip
+    return made
+
+
+def _cron_job(schedule: Schedule) -> Object:
+    task = _task(schedule)
+    made = _object("batch/v1", "CronJob", schedule.name, schedule)
+    planner = {**_container(task, schedule), "name": task.name, "resources": resources(task, task.program)}
+    pod = {
+        "serviceAccountName": PLANNER, "restartPolicy": "Never", "containers": [planner],
+        "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
+    }  # fmt: skip
+    labels = {"metadata": {"labels": _labels(schedule)}}
+    made["spec"] = {
+        "schedule": schedule.cron.expression, "timeZone": schedule.cron.zone, "concurrencyPolicy": "Forbid",
+        "startingDeadlineSeconds": CATCH_UP, **_KEPT,
+        "jobTemplate": {
+            "metadata": {"labels": {SCHEDULE: schedule.name}},
+            # What fails is red cells: the next start is early enough to try what can be tried again.
+            "spec": {"backoffLimit": 0, "activeDeadlineSeconds": _DAY, "template": {**labels, "spec": pod}},
+        },
+    }  # fmt: skip
+    return made
+
+
+def _task(schedule: Schedule) -> Task:
+    """Return the planner as a task: its container is that of every other."""
+    secrets = (REGISTRY_AUTH, GIT)
+    program = Program(image=RUNNER, argv=tuple(schedule.argv), env=tuple(SECRET_ENV[one] for one in secrets))
+    return Task(
+        name="planner", description="Submits a matrix", program=program, secrets=tuple(map(_by_name, secrets)),
+        rights=Rights(service_account=PLANNER), retries=2,
+        resources=Resources(cpu="100m", memory="256Mi", memory_limit="1Gi", scratch="1Gi"),
+    )  # fmt: skip
+
+
+def _by_name(secret: Secret) -> Secret:
+    """Return a secret with the name of the object in the place of the parameter that would say it."""
+    return dataclasses.replace(secret, param=SECRET_PARAMS[secret.param].default or secret.param)
+
+
+def _container(task: Task, schedule: Schedule) -> dict[str, Any]:
+    made = container(task, task.program, _PLAIN, {RUNNER: schedule.image})
+    mounted = {"name": "schedule", "mountPath": FOLDER, "readOnly": True}
+    return {**made, "volumeMounts": [*made["volumeMounts"], mounted]}
+
+
+def _volumes(task: Task, schedule: Schedule) -> list[dict[str, Any]]:
+    items = [{"key": _key(path), "path": path} for path in schedule.files]
+    return [*volumes(task, _PLAIN), {"name": "schedule", "configMap": {"name": _held(schedule), "items": items}}]
+
+
+def _held(schedule: Schedule) -> str:
+    return f"dtkpipe-schedule-{schedule.name}"
+
+
+def _key(path: str) -> str:
+    """Return the key of a file in a ConfigMap, which knows no folders."""
+    return path.replace("/", ".")
+
+
+def _labels(schedule: Schedule) -> dict[str, str]:
+    return {"app.kubernetes.io/name": "planner", SCHEDULE: schedule.name}
+
+
+def _object(api: str, kind: str, name: str, schedule: Schedule) -> Object:
+    own = {"app.kubernetes.io/managed-by": "dtkpipe", "app.kubernetes.io/version": __version__.replace("+", "_")}
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "labels": {**own, SCHEDULE: schedule.name}}}
