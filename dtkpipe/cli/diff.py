@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
         kaniko_image: KanikoImage = "",
         run_name: RunName = "",
     ) -> int:
-        """Compare what would be compiled with files: a unified diff, and exit 1 if there is one.
+        """Compare a compiled pipeline with files: a unified diff, and exit 1 if there is one.
 
         A folder, or a file of one, is compared with what `dtkpipe compile --dir` would write.
 
