@@ -23,9 +23,8 @@ def page() -> Iterator[str | Table]:
     yield (
         "Every task's pod runs as one of these ServiceAccounts. What is not listed, an account may not: end-to-end\n"
         "tests try it with each account's token. `dtkpipe install` makes them; as files they lie in\n"
-        "[catalog/argo/rbac.yaml](../../catalog/argo/rbac.yaml) and\n"
-        f"[catalog/tekton/rbac.yaml](../../catalog/tekton/rbac.yaml), for runs in namespace `{NAMESPACE}` and\n"
-        f"drivers in `{TARGET_NAMESPACE}`.\n"
+        "[catalog/argo](../../catalog/argo) and [catalog/tekton](../../catalog/tekton), for runs in namespace\n"
+        f"`{NAMESPACE}` and drivers in `{TARGET_NAMESPACE}`.\n"
     )
     yield "## Tasks\n"
     yield "What else each pod has: [pods](pods.md).\n"

@@ -1,4 +1,4 @@
-"""From a pipeline and its parameters to the objects of an engine, as text or as files."""
+"""From a pipeline and its parameters to the objects of an engine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from types import ModuleType
 
 from dtkpipe.app.params import complete, known
 from dtkpipe.builders import refuse_what_kaniko_cannot
-from dtkpipe.engines.dump import dump
 from dtkpipe.engines.rendered import Form, Object, Rendered
-from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, UnsupportedError, UsageError
+from dtkpipe.errors import InvalidError, NotFoundError, UnsupportedError, UsageError
 from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.source import Source
 
 ENGINES = ("argo", "tekton")
-_HEADER = "# Written by `dtkpipe compile`. Change the pipeline and compile it again, not this file.\n"
 _LARGEST = 1024 * 1024
 """Bytes of one object: Argo's limit for a Workflow; etcd takes 1.5 MiB of a request."""
 
@@ -119,30 +117,3 @@ def name_of(one: Object) -> str:
     """Return `kind/name`; for a run that gets its name later, what it will begin with."""
     metadata = one["metadata"]
     return f"{one['kind'].lower()}/{metadata.get('name') or metadata['generateName']}"
-
-
-def as_files(rendered: Rendered) -> dict[str, str]:
-    """Return file name -> text, one for each object."""
-    return {f"{name_of(one).replace('/', '-').rstrip('-')}.yaml": _HEADER + dump([one]) for one in rendered.objects}
-
-
-def write(files: Mapping[str, str], folder: Path) -> None:
-    """Write the files that are new or different."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        target = folder / name
-        if not target.is_file() or target.read_text() != text:
-            target.write_text(text)
-
-
-def compare(files: Mapping[str, str], folder: Path) -> None:
-    """Raise AnswerIsNoError that names the files of `folder` which are not what they should be."""
-    wrong = []
-    for name, text in files.items():
-        path = folder / name
-        if not path.is_file():
-            wrong.append(f"{path} is missing")
-        elif path.read_text() != text:
-            wrong.append(f"{path} differs")
-    if wrong:
-        raise AnswerIsNoError(f"`{folder}` is not up to date", *wrong, hint="compile again without --check")

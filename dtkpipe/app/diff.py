@@ -1,4 +1,4 @@
-"""What is different between a compiled pipeline and files."""
+"""What is different between what would be compiled and files."""
 
 from __future__ import annotations
 
@@ -6,36 +6,30 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from dtkpipe.app.compile import as_files
-from dtkpipe.engines.dump import dump
-from dtkpipe.engines.rendered import Rendered
+from dtkpipe.app.layout import stale
+from dtkpipe.engines.installed import header
 from dtkpipe.errors import NotFoundError
 
 
-def unified(rendered: Rendered, path: Path) -> str:
-    """Return what would change in a folder (a file for each object), one of its files, or a file with everything.
-
-    An empty text when nothing would. Raises NotFoundError for a path that does not exist.
-    """
-    files = as_files(rendered)
-    if path.is_dir():
-        return "".join(_changes(path, files))
-    if not path.is_file():
+def is_of_folder(path: Path, origin: str) -> bool:
+    """Whether `path` is a folder, or a file that was written into one for `origin`. Raises NotFoundError."""
+    if not path.exists():
         raise NotFoundError(f"there is no file or folder `{path}`", f"looked in: {Path.cwd()}")
-    old = path.read_text()
-    return _one(path, old, files[path.name] if path.name in files and old.startswith("#") else dump(rendered.objects))
+    return path.is_dir() or path.read_bytes().startswith(header(origin).encode())
 
 
-def _changes(folder: Path, files: Mapping[str, str]) -> list[str]:
-    found = []
-    for name, text in files.items():
-        path = folder / name
-        found.append(_one(path, path.read_text() if path.is_file() else "", text))
-    return found
+def with_folder(files: Mapping[str, str], path: Path, origin: str) -> str:
+    """Return what `dtkpipe compile --dir` would change in a folder, or in one file of it. Nothing gives no text."""
+    if not path.is_dir():
+        return with_file(files.get(path.name, ""), path)
+    wanted = {**files, **dict.fromkeys(stale(files, path, origin), "")}
+    return "".join(with_file(text, path / name) for name, text in wanted.items())
 
 
-def _one(path: Path, old: str, new: str) -> str:
+def with_file(text: str, path: Path) -> str:
+    """Return what is different in `text`, as a unified diff. Nothing gives no text."""
+    old = path.read_bytes().decode(errors="replace") if path.is_file() else ""
     lines = difflib.unified_diff(
-        old.splitlines(keepends=True), new.splitlines(keepends=True), f"{path}", f"{path} (compiled)"
+        old.splitlines(keepends=True), text.splitlines(keepends=True), f"{path}", f"{path} (compiled)"
     )
     return "".join(lines)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dtkpipe.app.clusters import ENGINES, Engine, Place
 from dtkpipe.app.compile import Wanted, compile_pipeline, name_of
+from dtkpipe.app.params import Inputs, known
 from dtkpipe.app.pipelines import load, names
 from dtkpipe.app.versions import check
 from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
@@ -28,8 +29,10 @@ from dtkpipe.clients.cluster import (
 )
 from dtkpipe.engines import rbac
 from dtkpipe.engines.installed import INSTANCE_LABEL, MANAGED_LABEL, installation, instance
+from dtkpipe.engines.rendered import Rendered
 from dtkpipe.errors import ExistsError, NotAllowedError, UsageError
 from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
+from dtkpipe.model.pipeline import Pipeline
 from dtkpipe.tasks import SECRET_PARAMS
 
 Say = Callable[[str], None]
@@ -49,23 +52,38 @@ class Installation:
     kaniko_image: str = DEFAULTS[KANIKO]
     builders: tuple[str, ...] = BUILDERS[:1]
     """Each pipeline is installed for each of them."""
+    pipelines: tuple[str, ...] = ()
+    """Names, or files; none is all that ship with dtkpipe."""
+    inputs: Inputs = Inputs()
+    """Defaults of parameters, for every pipeline that has them."""
+    strict: bool = False
 
     def objects(self, *, openshift: bool = False) -> list[Object]:
         """Return all objects, in the order in which they are applied."""
-        made = installation(self.engine.name, self.namespace, self.target, self._templates())
+        templates = [one for rendered in self.rendered for one in rendered.objects]
+        made = installation(self.engine.name, self.namespace, self.target, templates)
         if openshift:
             made += rbac.openshift(self.namespace, CAPABILITIES)
         return made
 
-    def _templates(self) -> Iterator[Object]:
-        for name, builder in itertools.product(names(), self.builders):
-            pipeline = with_builder(load(name), builder)
-            given = {"target-namespace": self.target} if self.target != rbac.TARGET_NAMESPACE else {}
-            params = {key: value for key, value in given.items() if key in {one.name for one in pipeline.params}}
-            wanted = Wanted(
-                engine=self.engine.name, params=params, runner_image=self.runner_image, kaniko_image=self.kaniko_image
-            )
-            yield from compile_pipeline(pipeline, wanted).objects
+    @cached_property
+    def rendered(self) -> tuple[Rendered, ...]:
+        """The pipelines. Raises UsageError for inputs that none of them has a parameter for."""
+        pipelines = [
+            with_builder(load(name), builder) for name in self.pipelines or names() for builder in self.builders
+        ]
+        every = {one.name for pipeline in pipelines for one in pipeline.params}
+        if not set(self.inputs.given) <= every:
+            known(max(pipelines, key=lambda one: len(one.params)), self.inputs.given)
+        given = {"target-namespace": self.target} if self.target != rbac.TARGET_NAMESPACE else {}
+        return tuple(self._render(pipeline, given | self.inputs.of(pipeline)) for pipeline in pipelines)
+
+    def _render(self, pipeline: Pipeline, given: Mapping[str, str]) -> Rendered:
+        wanted = Wanted(
+            engine=self.engine.name, params={one.name: given[one.name] for one in pipeline.params if one.name in given},
+            runner_image=self.runner_image, kaniko_image=self.kaniko_image, strict=self.strict,
+        )  # fmt: skip
+        return compile_pipeline(pipeline, wanted)
 
 
 @dataclass(frozen=True)

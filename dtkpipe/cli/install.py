@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,10 +46,6 @@ def register(app: typer.Typer) -> None:
             ),
         ] = [],  # noqa: B006 - Typer copies it
         kaniko_image: KanikoImage = "",
-        folder: Annotated[
-            Path | None,
-            typer.Option("--dir", metavar="DIR", help="With --dry-run=client: write files for GitOps into this folder"),
-        ] = None,
         dry_run: DryRun = "none",
         context: Context = "",
         kubeconfig: Kubeconfig = None,
@@ -59,7 +54,8 @@ def register(app: typer.Typer) -> None:
         """Put pipelines, accounts and rights onto a cluster.
 
         A second time it says `unchanged`. With --dry-run=client no cluster is asked: -o yaml prints what would be
-        applied. What each account may do, and why: docs/reference/rbac.md.
+        applied, and `dtkpipe compile --dir` writes it as files. What each account may do, and why:
+        docs/reference/rbac.md.
 
         dtkpipe install --engine argo -n dtkpipe
 
@@ -70,11 +66,8 @@ def register(app: typer.Typer) -> None:
         from dtkpipe.app.install import install as apply
         from dtkpipe.builders import BUILDERS
         from dtkpipe.engines.rbac import NAMESPACE
-        from dtkpipe.errors import UsageError
         from dtkpipe.model.images import DEFAULTS, KANIKO, RUNNER
 
-        if folder and dry_run != "client":
-            raise UsageError("--dir writes files and installs nothing", hint="add --dry-run=client")
         chosen, meant = engine_named(engine), where(kubeconfig, context, namespace)
         place = connect(meant) if dry_run != "client" or is_configured(meant) else None
         wanted = Installation(
@@ -83,7 +76,7 @@ def register(app: typer.Typer) -> None:
             kaniko_image=kaniko_image or DEFAULTS[KANIKO], builders=tuple(dict.fromkeys(builder)) or BUILDERS[:1],
         )  # fmt: skip
         if dry_run == "client" or place is None:
-            _print(wanted, folder, output)
+            _print(wanted, output)
             return
         _show(apply(place, wanted, say, dry_run=dry_run == "server"), wanted.objects(), output, dry_run)
         if dry_run == "none":
@@ -120,16 +113,10 @@ def register(app: typer.Typer) -> None:
         _show(changes, [], output, dry_run)
 
 
-def _print(wanted: Installation, folder: Path | None, output: str) -> None:
-    from dtkpipe.app.compile import name_of, write
-    from dtkpipe.engines.installed import files
+def _print(wanted: Installation, output: str) -> None:
+    from dtkpipe.app.compile import name_of
 
     objects = wanted.objects()
-    if folder:
-        made = files(objects)
-        write(made, folder)
-        print(*(folder / name for name in made), sep="\n")
-        return
     names = [name_of(one) for one in objects]
     emit(output, objects, lambda: "\n".join(f"{name} (client dry run)" for name in names), names)
 

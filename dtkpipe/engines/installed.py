@@ -10,6 +10,8 @@ from dtkpipe.engines.rendered import Object
 
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 MANAGED_LABEL = "app.kubernetes.io/managed-by"
+KUSTOMIZATION = "Kustomization"
+"""One of the three names that kustomize knows: kubernetes-sigs/kustomize, api/konfig/general.go."""
 
 
 def instance(engine: str) -> str:
@@ -34,27 +36,24 @@ def installation(engine: str, namespace: str, target: str, templates: Iterable[O
     return [*rbac.namespaces(namespace, target), *rbac.objects(engine, namespace, target), *placed]
 
 
-def files(objects: Iterable[Object]) -> dict[str, str]:
-    """Return file name -> text, as they lie in catalog/<engine>.
+def files(objects: Iterable[Object], origin: str) -> dict[str, str]:
+    """Return file name -> text: a file for each object, and last a Kustomization that lists them in their order.
 
-    `kubectl apply -f` takes a folder's files by name, so the namespaces' comes first; and only those that end in
-    .yaml, so that `kubectl apply -k` finds a Kustomization which the other does not trip over.
+    `origin` is argo, tekton or openshift: files of another one are not taken for this one's. `kubectl apply -f` takes a
+    folder's files by name, and namespaces come before what is in them; and only those that end in .yaml, so that
+    `kubectl apply -k`, Argo CD and Flux find a Kustomization which the other does not trip over.
     """
-    grouped: dict[str, list[Object]] = {}
-    for one in objects:
-        kind, name = one["kind"], one["metadata"]["name"]
-        if kind == "Namespace":
-            file = "namespaces.yaml"
-        elif kind in ("ServiceAccount", "Secret") or one["apiVersion"].startswith("rbac."):
-            file = "rbac.yaml"
-        else:
-            file = f"{kind.lower()}-{name}.yaml"
-        grouped.setdefault(file, []).append(one)
-    texts = {name: _HEADER + dump(some) for name, some in grouped.items()}
+    head = header(origin)
+    # A colon, which roles have in their names and no other object, is none on every file system.
+    texts = {
+        f"{one['kind'].lower()}-{one['metadata']['name']}.yaml".replace(":", "."): head + dump([one]) for one in objects
+    }
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(texts),
     }  # fmt: skip
-    return {**texts, "Kustomization": _HEADER + dump([kustomization])}
+    return {**texts, KUSTOMIZATION: head + dump([kustomization])}
 
 
-_HEADER = "# Written by `dtkpipe install --dry-run=client --dir`. Change what it is made of, not this file.\n"
+def header(origin: str) -> str:
+    """Return the line that all files of one origin begin with, and no others."""
+    return f"# Written by `dtkpipe compile --dir` for {origin}. Change what it is made of, not this file.\n"

@@ -6,8 +6,11 @@ import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from dtkpipe.errors import DtkpipeError, InvalidError, NothingSelectedError
+from dtkpipe.source.recognise import SPEC_NAMES
+from dtkpipe.tools import git
 from dtkpipe.values.module import ModuleSpec
 from dtkpipe.values.source import Source
 
@@ -80,7 +83,25 @@ def _read(file: Path) -> MatrixModule:
         raise InvalidError(f"{file.name} is not a text file") from error
     spec = ModuleSpec.from_text(text, where=file.name)
     origin = spec.source
-    if not origin.repo:
-        raise InvalidError(f"{file.name}: source.repo: is required", "a matrix builds the module from its source")
-    source = Source.parse(origin.repo, origin.ref, origin.path, here=file.parent)
-    return MatrixModule(spec=spec, source=source, file=file)
+    if origin.repo:
+        source = Source.parse(origin.repo, origin.ref, origin.path, here=file.parent)
+        return MatrixModule(spec=spec, source=source, file=file)
+    if file.name not in SPEC_NAMES or origin.ref or origin.path:
+        raise InvalidError(
+            f"{file.name}: source.repo: is required", "a matrix builds the module from its source",
+            hint=f"only {SPEC_NAMES[0]} describes the folder that it is in",
+        )  # fmt: skip
+    # The source has it, so it is part of the commit: the key is that of a catalogue which only names the source.
+    return MatrixModule(spec=spec.pointer, source=_around(file), file=file)
+
+
+def _around(file: Path) -> Source:
+    """Return the source that a file lies in: the commit that is checked out, or the folder as it has been changed."""
+    folder = file.absolute().parent
+    root = git.top_level(folder)
+    if root is None:
+        return Source.parse(str(folder), here=folder)
+    path, tree = folder.relative_to(root).as_posix(), git.work_tree(root)
+    if tree is None or tree.changed or not tree.commit:
+        return Source.parse(str(root), path=path, here=root)
+    return Source.parse(f"file://{quote(str(root))}", tree.commit, path, here=root)

@@ -183,6 +183,14 @@ class WorkTree:
     changed: bool
 
 
+def top_level(folder: Path) -> Path | None:
+    """Return the folder of the work tree that `folder` is in; None as `work_tree` gives it."""
+    try:
+        return Path(_git(["rev-parse", "--show-toplevel"], folder=folder).output.removesuffix("\n"))
+    except ProcessFailedError:
+        return None
+
+
 def work_tree(folder: Path) -> WorkTree | None:
     """Return what git sees in `folder`; None where it is not under git, or git does not trust its owner."""
     try:

@@ -143,11 +143,16 @@ class ModuleSpec:
     exclusions: tuple[Exclusion, ...] = ()
 
     @property
-    def is_pointer(self) -> bool:
-        """Whether it says where a module is and which kernels it is for, and nothing of how it is built."""
-        return self == ModuleSpec(
+    def pointer(self) -> ModuleSpec:
+        """What it says of where a module is and which kernels it is for, and nothing of how it is built."""
+        return ModuleSpec(
             name=self.name, source=self.source, kernels=self.kernels, arches=self.arches, exclusions=self.exclusions
         )
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether it says nothing of how the module is built."""
+        return self == self.pointer
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def test_a_name_that_is_somebody_elses_is_never_taken(site: Site, engine: str) -
 @pytest.mark.parametrize("engine", ENGINES)
 def test_as_files_for_kubectl(site: Site, engine: str, tmp_path: Path) -> None:
     folder = tmp_path / engine
-    said = site.run("install", "--engine", engine, "--dry-run=client", "--dir", str(folder))
+    said = site.run("compile", "--engine", engine, "--dir", str(folder))
     assert said.code == 0, said.err
     kubectl = site.cluster.kubectl
     kubectl("apply", "-f", str(folder), "--validate=strict")

@@ -55,12 +55,12 @@ def expected() -> Iterator[tuple[Path, str]]:
 
 
 def catalog() -> Iterator[tuple[Path, str]]:
-    """What `dtkpipe install --engine ENGINE --dry-run=client --dir catalog/ENGINE` writes, and OpenShift's addition."""
+    """What `dtkpipe compile --engine ENGINE --dir catalog/ENGINE` writes, and what `--openshift` adds."""
     for engine in ENGINES.values():
         wanted = Installation(engine=engine, namespace=NAMESPACE)
-        for file, text in files(wanted.objects()).items():
+        for file, text in files(wanted.objects(), engine.name).items():
             yield ROOT / "catalog" / engine.name / file, text
-    for file, text in files(openshift(NAMESPACE, CAPABILITIES)).items():
+    for file, text in files(openshift(NAMESPACE, CAPABILITIES), "openshift").items():
         yield ROOT / "catalog" / "openshift" / file, text
 
 

@@ -107,6 +107,14 @@ def test_certificates_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["-e", "argo", "--strict"], 8, "argo does not do all"),
         (["-e", "argo", "--sign-cert", "nowhere.pem"], 2, "`nowhere.pem` cannot be read"),
         (["-e", "argo", "--as", "runn"], 2, "runn"),
+        (["-e", "argo", "--dir", "x", "--as", "run", *RUN], 2, "leave out --as"),
+        (["-e", "argo", "--dir", "x", "-o", "json"], 2, "leave out --as"),
+        (["-e", "argo", "--dir", "x", "-p", "relese=1"], 2, "did you mean `release`?"),
+        (["-e", "argo", "--dir", "x", "--strict"], 8, "argo does not do all"),
+        (["-e", "argoo", "--dir", "x"], 5, "there is no engine `argoo`"),
+        (["-e", "argo", "--dir", "/dev/null/x"], 6, "cannot be written"),
+        (["-e", "argo", "-n", "x"], 2, "--namespace is for all that a cluster needs"),
+        (["-e", "argo", "--openshift"], 2, "--openshift is for all that a cluster needs"),
         ([], 2, "--engine"),
     ],
 )
@@ -142,28 +150,6 @@ def test_an_object_too_large_for_the_engine(capsys: pytest.CaptureFixture[str], 
     assert "argo cannot hold workflow/big-" in err
 
 
-@pytest.mark.parametrize("engine", ["argo", "tekton"])
-def test_files_check_and_diff(capsys: pytest.CaptureFixture[str], tmp_path: Path, engine: str) -> None:
-    code, out, _ = ran(capsys, "compile", "-e", engine, "--dir", "made")
-    assert code == 0
-    written = [Path(line) for line in out.splitlines()]
-    assert sorted(written) == sorted(path.relative_to(tmp_path) for path in (tmp_path / "made").iterdir())
-    assert all(path.read_text().startswith("# Written by `dtkpipe compile`") for path in written)
-    assert ran(capsys, "compile", "-e", engine, "--dir", "made", "--check")[0] == 0
-    assert ran(capsys, "diff", "made", "-e", engine)[:2] == (0, "")
-    assert ran(capsys, "diff", str(written[0]), "-e", engine)[:2] == (0, "")
-
-    written[0].write_text(written[0].read_text().replace("app.kubernetes.io/managed-by: dtkpipe", "x: changed"))
-    code, _, err = ran(capsys, "compile", "-e", engine, "--dir", "made", "--check")
-    assert code == 1
-    assert f"{written[0]} differs" in err
-    code, out, _ = ran(capsys, "diff", "made", "-e", engine)
-    assert code == 1
-    assert "-    x: changed\n+    app.kubernetes.io/managed-by: dtkpipe\n" in out
-    written[0].unlink()
-    assert f"{written[0]} is missing" in ran(capsys, "compile", "-e", engine, "--dir", "made", "--check")[2]
-
-
 def test_diff_with_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     _, out, _ = ran(capsys, "compile", "-e", "tekton", "--as", "run", *RUN)
     (tmp_path / "run.yaml").write_text(out)
@@ -172,6 +158,8 @@ def test_diff_with_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert code == 1
     assert '+  - name: ref\n+    value: "1e5"\n' in out
     assert ran(capsys, "diff", "nowhere", "-e", "tekton")[0] == 5
+    assert ran(capsys, "diff", "run.yaml", "-e", "tekton", "-n", "x")[0] == 2
+    assert ran(capsys, "diff", str(tmp_path), "-e", "tekton", "--as", "run")[0] == 2
 
 
 @pytest.mark.parametrize(("argv", "absent"), [

@@ -12,7 +12,20 @@ from dtkpipe.values.module import ModuleSpec
 from tests import reference
 from tests.pages import PAGES, ROOT, anchors, blocks, commands, links
 
-KINDS = {"c", "console", "json", "make", "mermaid", "python", "sh", "sh run", "sh run exit-10", "text", "yaml"}
+KINDS = {
+    "c",
+    "console",
+    "json",
+    "make",
+    "mermaid",
+    "python",
+    "sh",
+    "sh run",
+    "sh run exit-1",
+    "sh run exit-10",
+    "text",
+    "yaml",
+}
 
 
 def by_page(path: Path) -> str:

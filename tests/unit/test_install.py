@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,20 +42,6 @@ def test_what_would_be_applied_needs_no_cluster(cli: Cli, engine: str) -> None:
     assert '"d"' in json.dumps([one for one in objects if one["kind"] in ("WorkflowTemplate", "Pipeline")])
 
 
-def test_files_for_another_namespace(cli: Cli, tmp_path: Path) -> None:
-    folder = tmp_path / "deploy"
-    words = ["install", "-e", "argo", "-n", "team-a", "--dry-run=client", "--dir", str(folder)]
-    assert cli(*words, env={"KUBECONFIG": "", "HOME": str(cli.home)}).code == 0
-    listed = yaml.safe_load((folder / "Kustomization").read_text())["resources"]
-    assert {path.name for path in folder.iterdir()} == {*listed, "Kustomization"}
-    assert min(listed) == "namespaces.yaml", "kubectl apply -f takes files by name"
-    bound = list(yaml.safe_load_all((folder / "rbac.yaml").read_text()))
-    subjects = {(one["name"], one["namespace"]) for made in bound for one in made.get("subjects", ())}
-    assert subjects == {
-        (one.name, "team-a" if one.tasks else "dtkpipe-drivers") for one in ACCOUNTS if one.rights or one.privileged
-    }
-
-
 @pytest.mark.parametrize("name", names())
 def test_only_tasks_that_ask_the_cluster_get_a_token(name: str) -> None:
     asks = {task.name for task in load(name).all_tasks if task.rights.service_account not in TOKENLESS}
@@ -78,7 +63,6 @@ def test_only_tasks_that_ask_the_cluster_get_a_token(name: str) -> None:
 
 @pytest.mark.parametrize(("words", "code", "text"), [
     (["install", "-e", "jenkins"], 2, "engines: argo, tekton"),
-    (["install", "-e", "argo", "--dir", "x"], 2, "--dry-run=client"),
     (["install", "-e", "argo", "--runner-image", "quay.io/x/y:latest", "--dry-run=client"], 6, "another one tomorrow"),
     (["install", "-e", "argo", "--kubeconfig", "no-such-file"], 6, "no-such-file"),
     (["uninstall", "-e", "argo", "--dry-run=client"], 2, "--dry-run=server"),

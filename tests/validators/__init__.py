@@ -1,4 +1,4 @@
-"""The engines' own judgement of what we render: two small Go programs around Argo's and Tekton's validation.
+"""What judges what we write: two small Go programs around Argo's and Tekton's own validation, and ready tools.
 
 They are built once, into the cache, by what they are built from. `python -m tests.validators` builds them now.
 """
@@ -21,6 +21,8 @@ from dtkpipe.resources import cache_dir
 
 _HERE = Path(__file__).parent
 _GO = (1, 26, 4)  # the newest that a go.mod here asks for
+_TOOLS = {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint", "kustomize": "sigs.k8s.io/kustomize/kustomize/v5"}
+PROGRAMS = ("argo", "tekton", *_TOOLS)
 _MODULES = {"argo": "github.com/argoproj/argo-workflows/v4", "tekton": "github.com/tektoncd/pipeline"}
 _OLDEST = {
     "argo": "github.com/argoproj/argo-workflows/v3@v3.7.16",
@@ -47,26 +49,26 @@ def go() -> str:
     )
 
 
-def _run(arguments: Sequence[str], engine: str) -> str:
+def _run(arguments: Sequence[str], name: str) -> str:
     done = subprocess.run(
-        [go(), *arguments], cwd=_HERE / engine, capture_output=True, text=True, env={**os.environ, **_ENVIRONMENT}
+        [go(), *arguments], cwd=_HERE / name, capture_output=True, text=True, env={**os.environ, **_ENVIRONMENT}
     )
     if done.returncode:
-        raise RuntimeError(f"go {' '.join(arguments)} in tests/validators/{engine}: {done.stderr[-2000:]}")
+        raise RuntimeError(f"go {' '.join(arguments)} in tests/validators/{name}: {done.stderr[-2000:]}")
     return done.stdout
 
 
 @functools.cache
-def program(engine: str) -> Path:
-    """The engine's validator, built if it is not there. Two builds at once do no harm: the last one stays."""
+def program(name: str) -> Path:
+    """One of PROGRAMS, built if it is not there. Two builds at once do no harm: the last one stays."""
     digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum", "main.go"):
-        digest.update((_HERE / engine / name).read_bytes())
-    target = cache_dir(os.environ) / "validators" / f"{engine}-{digest.hexdigest()[:16]}"
+    for file in ("go.mod", "go.sum", *([] if name in _TOOLS else ["main.go"])):
+        digest.update((_HERE / name / file).read_bytes())
+    target = cache_dir(os.environ) / "validators" / f"{name}-{digest.hexdigest()[:16]}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"{target.name}.{os.getpid()}")
-        _run(["build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished), "."], engine)
+        _run(["build", "-trimpath", "-ldflags", "-s -w", "-o", str(unfinished), _TOOLS.get(name, ".")], name)
         unfinished.rename(target)
     return target
 
