@@ -31,6 +31,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts pts /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs run /run; mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 cp -r /e2e/node /run/node
+rm -rf /var/lib/cni  # half written when power fails; then no pod of before can be removed
 modprobe -a virtio_net overlay br_netfilter veth bridge xt_comment xt_MASQUERADE iptable_nat xt_conntrack
 until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done
 hostname "$NAME"
