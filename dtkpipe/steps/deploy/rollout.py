@@ -6,6 +6,7 @@ where `kubectl rollout history` finds it, too.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,11 +140,13 @@ class Rollout:
         troubles = _Troubles(self.cluster, self.namespace, workload.name)
         labels = f"{ds.DRIVER_LABEL}={workload.name}"
         told: dict[str, str] = {}
+        down = 0
         while True:
             known = patiently(lambda: self._nodes(workload, nodes))
             there = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
             pods = {one["metadata"]["uid"]: one for one in there}
             found = self._look(workload, known, pods, told)
+            down = self._allow_for(workload, found, down)
             until = min(self.deadline, time.monotonic() + _SLICE)
             for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=until):
                 pods[pod["metadata"]["uid"]] = pod
@@ -159,6 +162,7 @@ class Rollout:
                 known = patiently(lambda: self._nodes(workload, nodes))
                 found = self._look(workload, known, pods, told)
                 if _settled(found):
+                    self._allow_for(workload, (), down)
                     return found
             if any(one.why == NO_POD for one in found) and (trouble := patiently(troubles.new)):
                 raise RolloutFailedError(f"the cluster makes no pod for {workload.name}", trouble, standings=found)
@@ -255,6 +259,20 @@ class Rollout:
                 self.say(f"{one.node}: {one}")
         return found
 
+    def _allow_for(self, workload: Workload, found: Sequence[Standing], before: int) -> int:
+        """Let as many more nodes be without the driver as are down, which were `before`; return how many are.
+
+        The DaemonSet controller counts a node that is down as one that is without, and would renew no other instead.
+        """
+        from dtkpipe.clients.cluster import DAEMON_SETS
+
+        down, share = sum(one.state == DOWN for one in found), _share(workload.data["spec"])
+        if down != before and share:
+            most = share["maxUnavailable"] if not down else _of(share["maxUnavailable"], len(found)) + down
+            merge = {"spec": {"updateStrategy": {"rollingUpdate": {"maxUnavailable": most}}}}
+            patiently(lambda: self.cluster.patch(DAEMON_SETS, workload.name, self.namespace, merge))
+        return down
+
     def _failure(self, one: Standing, found: Sequence[Standing]) -> RolloutFailedError:
         first, *more = one.why.splitlines()
         return RolloutFailedError(
@@ -347,3 +365,8 @@ def _restored(workload: Workload, template: Object, image: str) -> Object:
 def _share(spec: Mapping[str, Any]) -> dict[str, Any]:
     found = ((spec.get("updateStrategy") or {}).get("rollingUpdate") or {}).get("maxUnavailable")
     return {"maxUnavailable": found} if found else {}
+
+
+def _of(share: int | str, nodes: int) -> int:
+    """Return how many of so many nodes a number or a share such as `10%` is, rounded up as Kubernetes does."""
+    return math.ceil(int(share.rstrip("%")) * nodes / 100) if isinstance(share, str) else share

@@ -37,6 +37,8 @@ until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done
 hostname "$NAME"
 ip link set lo up; ip address add "$ADDRESS/24" dev eth0; ip link set eth0 up; ip route add default via "$GATEWAY"
 sysctl -qw net.ipv4.ip_forward=1 vm.overcommit_memory=1 kernel.panic=10 kernel.panic_on_oops=1
+# containerd does not wait until an image is on the disk: without power it would have empty files for good.
+sysctl -qw vm.dirty_writeback_centisecs=20 vm.dirty_expire_centisecs=20
 containerd --config /run/node/containerd.toml > /var/log/containerd.log 2>&1 &
 while true; do  # a kubelet that finds no containerd ends
   until [ -S /run/containerd.sock ]; do sleep 0.1; done
