@@ -184,16 +184,18 @@ class Rollout:
             if not remove:
                 raise NotFoundError(f"daemonset/{workload.name} cannot go back: {why}")
             self.cluster.delete(DAEMON_SETS, workload.name, self.namespace, foreground=True)
-            self.vacate(workload.name)
-            return f"daemonset/{workload.name} is removed: {why}"
+            down = frozenset(node.name for node in patiently(lambda: self._nodes(workload, None)) if not node.ready)
+            self.vacate(workload.name, but=down)
+            later = f"; {', '.join(sorted(down))} is down and lets go of it when it answers again" if down else ""
+            return f"daemonset/{workload.name} is removed: {why}{later}"
         self.say(f"daemonset/{workload.name} goes back to {previous}")
         done = Workload(self.cluster.apply(_restored(workload, template, previous), self.namespace))
         self.wait(done)
         self.complete(done)
         return f"daemonset/{workload.name} is back at {previous}"
 
-    def vacate(self, name: str) -> None:
-        """Wait until a driver that is being removed is gone from all nodes; nothing to wait for is fine.
+    def vacate(self, name: str, *, but: frozenset[str] = frozenset()) -> None:
+        """Wait until a driver that is being removed is gone from all nodes `but` some; nothing to wait for is fine.
 
         A pod that unloads its modules must not meet one that loads them.
         """
@@ -204,7 +206,8 @@ class Rollout:
             found = patiently(lambda: self.find(name))
             ending = bool(found and found.data["metadata"].get("deletionTimestamp"))
             pods = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
-            if not ending and (found or not pods):
+            others = [one for one in pods if one["spec"].get("nodeName") not in but]
+            if (not ending and (found or not pods)) or (pods and not others):
                 return
             nodes = ", ".join(sorted({str(one["spec"].get("nodeName") or "no node") for one in pods}))
             where = f" from {nodes}" if nodes else ""
