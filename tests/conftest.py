@@ -1,6 +1,11 @@
 """Fixtures live in tests/fixtures/, one file for each thing that is started or made."""
 
+import signal
+
 from hypothesis import settings
+
+# A shell starts what it puts into the background deaf to interrupts; what tests start would be, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines that run tests are busy: how long an example takes says nothing.
 settings.register_profile("dtkpipe", deadline=None)

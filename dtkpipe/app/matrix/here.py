@@ -108,5 +108,7 @@ class Here:
         if text := given.get("spec"):
             spec.write_text(text)
             given["spec"] = str(spec)
+        if image := given.pop("image", ""):  # of that pipeline alone: no flag has its name
+            given["param"] = f"image={image}"
         given |= {"pipeline": pipeline_of(one, self.request, self.pipeline), "engine": "local", "output": "json"}
         return ["submit", "--quiet", *(f"--{name}={value}" for name, value in given.items()), *self.options]
