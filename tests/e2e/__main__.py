@@ -21,18 +21,22 @@ def main(arguments: list[str]) -> int:
     try:
         if target.foreign() is None:
             bringup.up(print)  # once, before pytest takes the output
-        codes = [_pytest(*phase, *arguments) for phase in (_TOGETHER, _ALONE)]
+        codes = [_pytest(*phase, *arguments) for phase in (_TOGETHER, _ALONE) if _selects(*phase, *arguments)]
     finally:
         if not was_up:
             bringup.down(print)
-    if set(codes) == {pytest.ExitCode.NO_TESTS_COLLECTED}:
-        return pytest.ExitCode.NO_TESTS_COLLECTED
-    return next((code for code in codes if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED)), 0)
+    return next((code for code in codes if code), 0) if codes else pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def _pytest(*arguments: str) -> int:
+def _pytest(*arguments: str, output: int | None = None) -> int:
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--timeout", "1800", *arguments]
-    return subprocess.run(argv).returncode
+    return subprocess.run(argv, stdout=output).returncode
+
+
+def _selects(*arguments: str) -> bool:
+    """Whether there are tests to run; an error is shown by the run itself."""
+    code = _pytest("--collect-only", "-n", "0", *arguments, output=subprocess.DEVNULL)
+    return code != pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 if __name__ == "__main__":
