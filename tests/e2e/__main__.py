@@ -35,7 +35,7 @@ def _pytest(*arguments: str, output: int | None = None) -> int:
 
 def _selects(*arguments: str) -> bool:
     """Whether there are tests to run; an error is shown by the run itself."""
-    code = _pytest("--collect-only", "-n", "0", *arguments, output=subprocess.DEVNULL)
+    code = _pytest(*arguments, "--collect-only", "-n", "0", output=subprocess.DEVNULL)
     return code != pytest.ExitCode.NO_TESTS_COLLECTED
 
 
