@@ -68,8 +68,8 @@ def prepare(run: Run, machine: Machine, image: Image) -> None:
     place = Place(
         _NODE, machine.name, f"{_NODE}/cni", "/var/lib/containerd", "/run/containerd.sock",
         kubelet={
-            # Emulated processors are slow: the pods of builds find no room here, those of drivers do.
-            "kubeReserved": {"cpu": "1500m", "memory": "400Mi"},
+            # Emulated processors are slow: the pods of tasks (100m and more) find no room here, those of drivers do.
+            "kubeReserved": {"cpu": "1940m", "memory": "400Mi"},
             "registerWithTaints": [{"key": "dtkpipe.io/emulated", "value": "true", "effect": "PreferNoSchedule"}],
         },
     )  # fmt: skip
@@ -94,7 +94,11 @@ def argv(run: Run, machine: Machine, image: Image, kernel: str) -> Argv:
     """What turns the machine on. KVM is used where it works."""
     folder = _folder(run, machine)
     accelerator = "kvm" if qemu.accelerated(X86_64) else "tcg,thread=multi"
-    line = "root=/dev/vda rw console=ttyS0 quiet init=/sbin/e2e-init net.ifnames=0 mitigations=off"
+    # No hang detectors: an emulated machine on a busy host looks stuck to them.
+    line = (
+        "root=/dev/vda rw console=ttyS0 quiet init=/sbin/e2e-init net.ifnames=0 mitigations=off"
+        " nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+    )
     return [
         "qemu-system-x86_64", "-name", machine.name, "-machine", "q35", "-cpu", "max", "-accel", accelerator,
         "-smp", "2", "-m", _MEMORY, "-nographic", "-no-reboot", "-monitor", "none",
