@@ -1,4 +1,4 @@
-"""`python -m tests.e2e [PYTEST'S ARGUMENTS]`: the tests on a cluster, first those that run side by side.
+"""`python -m tests.e2e TESTS... [PYTEST'S ARGUMENTS]`: the tests on a cluster, first those that run side by side.
 
 Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself.
 """
@@ -40,4 +40,6 @@ def _selects(*arguments: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["tests/e2e"]))
+    if not any(word.startswith("tests/e2e") for word in sys.argv[1:]):
+        sys.exit("python -m tests.e2e: which tests? for all: tests/e2e")
+    sys.exit(main(sys.argv[1:]))
