@@ -15,11 +15,13 @@ from tests.e2e.cluster import binaries, certificates, control_plane, engines, im
 from tests.e2e.cluster.access import Kubectl
 from tests.e2e.cluster.binaries import KUBERNETES
 from tests.e2e.cluster.control_plane import wait_ready
-from tests.e2e.cluster.layout import MACHINES
+from tests.e2e.cluster.layout import MACHINES, Machine
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.waiting import NotYet, until
 
 Say = Callable[[str], None]
+_BOOT = 150
+"""Seconds in which a worker is Ready, if it gets that far: 30 to 60 on two cores."""
 
 
 def kubectl() -> Kubectl:
@@ -82,10 +84,23 @@ def _up(box: Box, disk: machine.Image, images_there: Future[object], say: Say) -
     with ThreadPoolExecutor() as pool:
         jobs = [
             pool.submit(engines.tekton, ask), pool.submit(engines.argo, box, ask),
-            *(pool.submit(wait_node, name) for name in (layout.NODE, *(one.name for one in MACHINES))),
+            pool.submit(wait_node, layout.NODE),
+            *(pool.submit(_join, box, one, disk, say) for one in MACHINES),
         ]  # fmt: skip
         for job in jobs:
             job.result()
+
+
+def _join(box: Box, one: Machine, disk: machine.Image, say: Say) -> None:
+    """Return when a worker is Ready. An emulated machine that gets stuck while it boots is started once more."""
+    try:
+        wait_node(one.name, seconds=_BOOT)
+    except TimeoutError as error:
+        say(f"{error}: {one.name} is turned off, and on again")
+        box.end(one.name)
+        worker.prepare(box.run, one, disk)
+        worker.boot(box, one, disk)
+        wait_node(one.name)
 
 
 def wait_node(name: str, ready: bool = True, seconds: float = 300) -> None:
