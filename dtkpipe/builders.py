@@ -36,7 +36,7 @@ _AROUND = Resources(memory="256Mi", memory_limit="2Gi")
 def with_builder(pipeline: Pipeline, builder: str) -> Pipeline:
     """Return the pipeline with every image built by `builder`; with kaniko its name ends in `-kaniko`.
 
-    Raises NotFoundError for a builder that there is not.
+    A pipeline that builds nothing is the same with each. Raises NotFoundError for a builder that there is not.
     """
     if builder not in BUILDERS:
         near = difflib.get_close_matches(builder, BUILDERS, n=1)
@@ -46,12 +46,12 @@ def with_builder(pipeline: Pipeline, builder: str) -> Pipeline:
         )  # fmt: skip
     if builder == "buildah":
         return pipeline
-    return replace(
+    made = replace(
         pipeline,
-        name=f"{pipeline.name}-{builder}",
         tasks=tuple(_with_kaniko(task) for task in pipeline.tasks),
         finally_=tuple(_with_kaniko(task) for task in pipeline.finally_),
     )
+    return pipeline if made == pipeline else replace(made, name=f"{pipeline.name}-{builder}")
 
 
 def refuse_what_kaniko_cannot(pipeline: Pipeline, params: Mapping[str, str]) -> None:

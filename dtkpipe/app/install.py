@@ -69,9 +69,8 @@ class Installation:
     @cached_property
     def rendered(self) -> tuple[Rendered, ...]:
         """The pipelines. Raises UsageError for inputs that none of them has a parameter for."""
-        pipelines = [
-            with_builder(load(name), builder) for name in self.pipelines or names() for builder in self.builders
-        ]
+        built = (with_builder(load(name), builder) for name in self.pipelines or names() for builder in self.builders)
+        pipelines = list({one.name: one for one in built}.values())
         every = {one.name for pipeline in pipelines for one in pipeline.params}
         if not set(self.inputs.given) <= every:
             known(max(pipelines, key=lambda one: len(one.params)), self.inputs.given)

@@ -19,7 +19,7 @@ from dtkpipe.model.pipeline import Pipeline
 ROOT = Path(__file__).resolve().parents[2]
 OWN = str(ROOT / "tests/fixtures/pipelines/scan.py")
 KANIKO = "prebuild, kaniko"
-PIPELINES = ("kmod", "prebuild", KANIKO, OWN)
+PIPELINES = ("kmod", "prebuild", "resign", KANIKO, OWN)
 ENGINES = ("argo", "tekton")
 PARAMS = {
     "release": "debian-12",
@@ -28,6 +28,7 @@ PARAMS = {
     "push-to": "registry.example/org/kmod",
     "build-args": '["A=1", "B=two words"]',
 }
+_GIVEN = {**PARAMS, "image": "registry.example/org/kmod:b"}
 
 # A reference of either engine inside a task, e.g. `$(params.repo)` and `{{inputs.parameters.repo}}`.
 _INSIDE = (
@@ -57,8 +58,9 @@ def pipeline(name: str) -> Pipeline:
 @cache
 def objects(engine: str, name: str, form: Form = Form.TEMPLATE) -> tuple[Object, ...]:
     """The documents, after a journey through the text that users get."""
-    params = {} if form is Form.TEMPLATE else PARAMS
-    rendered = compile_pipeline(pipeline(name), Wanted(engine=engine, form=form, params=params))
+    names = () if form is Form.TEMPLATE else [one.name for one in pipeline(name).params if one.name in _GIVEN]
+    wanted = Wanted(engine=engine, form=form, params={name: _GIVEN[name] for name in names})
+    rendered = compile_pipeline(pipeline(name), wanted)
     return tuple(yaml.safe_load_all(dump(rendered.objects)))
 
 

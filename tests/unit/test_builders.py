@@ -40,6 +40,7 @@ def test_only_the_build_changes_and_the_name() -> None:
     others = [task for task in made.all_tasks if task.name != "build"]
     assert others == [task for task in plain.all_tasks if task.name != "build"]
     assert with_builder(plain, "buildah") is plain
+    assert with_builder(load("resign"), "kaniko").name == "resign"  # builds nothing
 
 
 def test_a_builder_that_there_is_not() -> None:

@@ -28,7 +28,7 @@ def test_stages_and_edges() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", ["kmod", "prebuild", OWN])
+@pytest.mark.parametrize("name", ["kmod", "prebuild", "resign", OWN])
 def test_every_task_is_in_every_picture(name: str, form: str) -> None:
     pipeline = load(name)
     picture = draw(pipeline, form)

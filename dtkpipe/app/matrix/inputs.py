@@ -7,7 +7,6 @@ from dataclasses import replace
 from dtkpipe.app.matrix.plan import Place, Request
 from dtkpipe.matrix.plan import Known, Planned
 from dtkpipe.releases.images import CONTENT
-from dtkpipe.resources import shipped
 from dtkpipe.values.cell import State
 from dtkpipe.values.key import UNSIGNED
 from dtkpipe.values.source import GIT
@@ -20,7 +19,7 @@ def is_signed_only(one: Planned, request: Request) -> bool:
 
 def pipeline_of(one: Planned, request: Request, pipeline: str) -> str:
     """Return the pipeline that a cell takes, where `pipeline` builds: name or file."""
-    return str(shipped("catalog/matrix/resign.py")) if is_signed_only(one, request) else pipeline
+    return "resign" if is_signed_only(one, request) else pipeline
 
 
 def inputs_of(one: Planned, known: Known, request: Request, at: Place) -> dict[str, str]:
