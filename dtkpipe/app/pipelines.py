@@ -21,7 +21,7 @@ DEFAULT = "kmod"
 
 
 def load(name_or_file: str = DEFAULT) -> Pipeline:
-    """Return a pipeline that ships with dtkpipe ("kmod", "prebuild", "resign"), or the one in "mine.py", "mine.py:name".
+    """Return a pipeline that ships with dtkpipe ("kmod", "prebuild", "resign") or the one in "mine.py", "mine.py:name".
 
     `name` is the pipeline's variable in the file; it may be left out where the file has one pipeline, or one in a
     variable called `pipeline` or like the file. Raises NotFoundError for an unknown name or file, InvalidError with
