@@ -40,18 +40,22 @@ def files(objects: Iterable[Object], origin: str) -> dict[str, str]:
     """Return file name -> text: a file for each object, and last a Kustomization that lists them in their order.
 
     `origin` is argo, tekton or openshift: files of another one are not taken for this one's. `kubectl apply -f` takes a
-    folder's files by name, and namespaces come before what is in them; and only those that end in .yaml, so that
-    `kubectl apply -k`, Argo CD and Flux find a Kustomization which the other does not trip over.
+    folder's files by name: namespaces come before what is in them, an account before its token; and only those that end
+    in .yaml, so that `kubectl apply -k`, Argo CD and Flux find a Kustomization which the other does not trip over.
     """
     head = header(origin)
-    # A colon, which roles have in their names and no other object, is none on every file system.
-    texts = {
-        f"{one['kind'].lower()}-{one['metadata']['name']}.yaml".replace(":", "."): head + dump([one]) for one in objects
-    }
+    texts = {_name(one): head + dump([one]) for one in objects}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(texts),
     }  # fmt: skip
     return {**texts, KUSTOMIZATION: head + dump([kustomization])}
+
+
+def _name(one: Object) -> str:
+    # A cluster removes a token whose account is not there: kubernetes/kubernetes, pkg/controller/serviceaccount.
+    kind = "token" if one.get("type") == "kubernetes.io/service-account-token" else one["kind"].lower()
+    # A colon, which roles have in their names and no other object, is none on every file system.
+    return f"{kind}-{one['metadata']['name']}.yaml".replace(":", ".")
 
 
 def header(origin: str) -> str:

@@ -68,7 +68,7 @@ def test_an_interrupted_planner_leaves_its_runs_going_and_is_gone_on_with(site: 
     case = f"slow-{engine}"
     site.modules(case, "slow")
     planner = site.start(engine, case, "--jobs", "2")
-    site.cluster.wait("there are two runs", lambda: len(site.runs(engine, case)) == 2)
+    site.cluster.wait("there are two runs", lambda: len(site.runs(engine, case)) == 2, 180)
     planner.send_signal(signal.SIGINT)
     out, err = planner.communicate(timeout=60)
     assert planner.returncode == 130, err

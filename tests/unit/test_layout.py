@@ -21,6 +21,7 @@ from tests.fixtures.cli import Cli, Said
 from tests.validators import judge, program
 
 JUDGED = {"WorkflowTemplate", "Pipeline", "Task"}
+_ACCOUNT = "kubernetes.io/service-account.name"
 
 
 @pytest.fixture(params=ENGINES)
@@ -61,6 +62,12 @@ def test_it_is_what_install_applies_a_file_for_each_object(cli: Cli, engine: str
     assert ordered(objects(folder)) == ordered(wanted), "kustomize changes nothing"
     namespaced = [name for name, one in zip(listed, alone, strict=True) if resource_of(one).namespaced]
     assert max(name for name in listed if name.startswith("namespace-")) < min(namespaced), "kubectl goes by name"
+    tokens = {
+        one["metadata"]["annotations"][_ACCOUNT]: name
+        for name, one in zip(listed, alone, strict=True)
+        if one["kind"] == "Secret"
+    }
+    assert all(f"serviceaccount-{account}.yaml" < name for account, name in tokens.items()), "a token alone is removed"
 
 
 def test_the_engine_takes_it(cli: Cli, engine: str) -> None:

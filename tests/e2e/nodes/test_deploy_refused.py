@@ -131,7 +131,7 @@ def test_a_module_that_never_ends_loading(ground: Ground, drivers: Drivers, kern
         kernel, {name: drivers.module(kernel, name, source)}, spec({"name": name, "parameters": ["answer=3600"]})
     )  # fmt: skip
     with pytest.raises(StepRefusedError, match=f"node {node.name} did not get its driver in time") as refused:
-        ground.deploy(image, kernel, rollout_timeout=40)
+        ground.deploy(image, kernel, rollout_timeout=120)
     assert f"the loader's last words: loading {name} with answer=3600" in refused.value.details
     assert leaves_nothing(ground)
     ground.cluster.wait("the module to be gone", lambda: ground.state(node.name, name) == "")
