@@ -32,7 +32,7 @@ def choose(card: RunCard, tasks: Sequence[str], *, failed: bool) -> list[str]:
         if (not tasks or step.name in tasks) and (not failed or step.state == FAILED)
     ]  # fmt: skip
     if not chosen:
-        raise NothingSelectedError(f"no task of run `{card.name}` failed", hint=f"dtkpipe logs {card.name}")
+        raise NothingSelectedError(f"no task of run `{card.name}` failed", hint=f"dtkpipe logs {card.address}")
     return chosen
 
 

@@ -54,7 +54,7 @@ class ClusterReader:
         if gone and not read:
             raise NotFoundError(
                 f"the logs of run {self.card.name} are gone", "they go with the pods, and those were deleted",
-                hint=f"dtkpipe describe {self.card.name} knows how each task ended",
+                hint=f"dtkpipe describe {self.card.address} knows how each task ended",
             )  # fmt: skip
 
     def follow(self) -> Iterator[Line]:
@@ -187,4 +187,6 @@ class DriverReader:
         for one in self.runs.place.cluster.list(DAEMON_SETS, namespace) if namespace else ():
             if (one["metadata"].get("annotations") or {}).get(RUN) == self.card.name:
                 return namespace, str(one["metadata"]["name"])
-        raise NotFoundError(f"run {self.card.name} has rolled nothing out", hint=f"dtkpipe describe {self.card.name}")
+        raise NotFoundError(
+            f"run {self.card.name} has rolled nothing out", hint=f"dtkpipe describe {self.card.address}"
+        )

@@ -128,7 +128,9 @@ def outcome(card: RunCard) -> DtkpipeError | None:
     """
     hint = next((step.hint for step in card.steps if step.state == FAILED), "") or card.hint
     look = (
-        f"dtkpipe logs {card.name} --failed" if card.state == FAILED and card.steps else f"dtkpipe describe {card.name}"
+        f"dtkpipe logs {card.address} --failed"
+        if card.state == FAILED and card.steps
+        else f"dtkpipe describe {card.address}"
     )
     if card.state in (FAILED, CANCELLED):
         known: tuple[type[DtkpipeError], ...] = (*TELLING, RunCancelledError)

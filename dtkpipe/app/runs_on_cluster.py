@@ -98,7 +98,9 @@ class ClusterRuns:
                 )
             if self.engine.card(run).state in ENDED:
                 return self.whole(run)
-        raise RunUnknownError(f"run {name} has not ended yet", hint=f"dtkpipe describe {name}")
+        raise RunUnknownError(
+            f"run {name} has not ended yet", hint=f"dtkpipe describe {name} -n {self.place.namespace}"
+        )
 
     def cancel(self, name: str) -> bool:
         """Ask the engine to end a run. False: it has ended already. Raises NotFoundError."""

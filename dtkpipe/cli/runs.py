@@ -114,7 +114,7 @@ def register(app: typer.Typer) -> None:
         if card.state == FAILED:
             say(
                 "\n".join(
-                    ["", *([f"hint: {card.hint}"] if card.hint else []), f"hint: dtkpipe logs {card.name} --failed"]
+                    ["", *([f"hint: {card.hint}"] if card.hint else []), f"hint: dtkpipe logs {card.address} --failed"]
                 )
             )
 
@@ -178,7 +178,7 @@ def register(app: typer.Typer) -> None:
         elif from_failed:
             say(f"nothing of {found.card.name} can be taken over: all of it runs again")
         emit(output, _document(card), lambda: card.name, [f"run/{card.name}"])
-        say(f"next: dtkpipe wait {card.name}")
+        say(f"next: dtkpipe wait {card.address}")
 
     @app.command()
     def delete(

@@ -148,6 +148,11 @@ class RunCard:
     """Version of dtkpipe."""
 
     @property
+    def address(self) -> str:
+        """The words that name it in a command: its name, and its namespace where it has one."""
+        return f"{self.name} -n {self.namespace}" if self.namespace else self.name
+
+    @property
     def exit_code(self) -> int | None:
         """The exit code that tells the outcome; None while the run has none.
 

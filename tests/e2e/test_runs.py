@@ -166,6 +166,11 @@ def test_a_run_that_is_cancelled(site: Site, engine: str) -> None:
     assert site("wait", name).code == 11
     assert site("cancel", name).out == f"run/{name} has ended: cancelled\n"
     assert site.card(name, engine).cause == "somebody cancelled it"
+    again = site("retry", name, "--from-failed")
+    assert f"next: dtkpipe wait {name}-2 -n {site.namespace}" in again.err
+    late = site("wait", f"{name}-2", "--timeout", "5")
+    assert (late.code, late.out) == (12, ""), "what was cancelled is not what is tried again"
+    assert site("cancel", f"{name}-2").code == 0
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def workflow() -> dict[str, Any]:
     ]  # fmt: skip
     stored = {
         "entrypoint": "pipeline", "serviceAccountName": "dtkpipe-task", "workflowTemplateRef": {"name": "tiny"},
+        "shutdown": "Stop",
         "arguments": {"parameters": [{"name": "mode", "value": "good"}, {"name": "more", "value": "x"}]},
         "templates": [{"name": "pipeline", "dag": {"target": "first second last", "tasks": tasks}}, {"name": "first"}],
     }  # fmt: skip

@@ -19,7 +19,7 @@ _NEEDS = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)\.(?:Succeeded|Failed|Errored|Sk
 
 def fresh(run: Object) -> Object:
     """Return the spec of a run as it was submitted, without what ended it."""
-    return {key: value for key, value in run["spec"].items() if key not in ("shutdown", "suspend")}
+    return _without_end(run["spec"])
 
 
 def graph(run: Object) -> dict[str, tuple[str, ...]]:
@@ -46,9 +46,13 @@ def resumed(run: Object, done: Mapping[str, Results]) -> Object:
     return spec
 
 
+def _without_end(spec: Object) -> Object:
+    return {key: value for key, value in spec.items() if key not in ("shutdown", "suspend")}
+
+
 def _whole(run: Object) -> Object:
     """Return what the run did: its template's spec as it was then, with the run's own arguments."""
-    stored = (run.get("status") or {}).get("storedWorkflowTemplateSpec") or {}
+    stored = _without_end((run.get("status") or {}).get("storedWorkflowTemplateSpec") or {})
     own = fresh(run)
     given = [one for spec in (stored, own) for one in (spec.get("arguments") or {}).get("parameters") or ()]
     whole = {key: value for key, value in {**stored, **own}.items() if key != "workflowTemplateRef"}
