@@ -117,10 +117,11 @@ def test_red_cells_have_a_cause_a_first_bad_kernel_and_a_last_green_one() -> Non
         cell("b", "5.14.0-503.el9.x86_64", State.FAILED_BEFORE, "gone"),
     ]  # fmt: skip
     failures = {"a1": FAILURE, "a2": FAILURE, "b1": replace(FAILURE, cause="another")}
-    first, second = grouped(cells, failures)
+    first, second, third = grouped(cells, failures)
     assert [one.image for one in first.cells] == ["a1", "a2"]
     assert first.last_green == cells[1]
     assert (second.first_bad, second.last_green) == (cells[5], None)
-    assert headline((first, second)) == "3 red cells, 2 causes, first bad kernel 5.14.0-427.el9.x86_64"
+    assert (third.cells, str(third.fingerprint)) == ((cells[6],), "other: the record of the failure cannot be read")
+    assert headline((first, second, third)) == "4 red cells, 3 causes, first bad kernel 5.14.0-427.el9.x86_64"
     assert headline(()) == "no red cells"
     assert grouped(cells[:2], {}) == ()
