@@ -49,7 +49,7 @@ summary{cursor:pointer;color:var(--dim)}
 table{border-collapse:separate;border-spacing:0;background:var(--bg)}
 .arches{display:flex;flex-wrap:wrap;gap:0 32px}
 .arches section{max-width:100%}
-.m td{min-width:clamp(20px,calc(400px/var(--n)),48px);height:20px;padding:0;text-align:center;
+.m td{min-width:clamp(20px,calc(min(400px,50vw)/var(--n)),48px);height:20px;padding:0;text-align:center;
 font-size:12px;line-height:20px;border:1px solid var(--bg);border-radius:4px}
 .m td.x{background:none}
 .m .n{border-left:7px solid var(--bg)}
