@@ -34,6 +34,8 @@ FAILURE = Failure(
              "/src/driver/widget.c:12:5: error: implicit declaration of function ‘from_timer’ [-Werror=implicit]"],
             "compile: implicit declaration of function 'from_timer'",
         ),
+        (10, ["it broke", "x.c:3:7: error: implicit declaration of function ‘strlcpy’; did you mean ‘strscpy’? [-Wimp]"],
+         "compile: implicit declaration of function 'strlcpy'"),
         (10, ["it broke", "x.c:3: fatal error: linux/foo.h: No such file or directory"],
          "compile: linux/foo.h: No such file or directory"),
         (10, ["it broke", 'ERROR: modpost: "kallsyms_lookup_name" [/src/widget.ko] undefined!'],
