@@ -34,7 +34,7 @@ FAILURE = Failure(
              "/src/driver/widget.c:12:5: error: implicit declaration of function ‘from_timer’ [-Werror=implicit]"],
             "compile: implicit declaration of function 'from_timer'",
         ),
-        (10, ["it broke", "x.c:3:7: error: implicit declaration of function ‘strlcpy’; did you mean ‘strscpy’? [-Wimp]"],
+        (10, ["it broke", "x.c:3:7: error: implicit declaration of function ‘strlcpy’; did you mean ‘strscpy’? [-W]"],
          "compile: implicit declaration of function 'strlcpy'"),
         (10, ["it broke", "x.c:3: fatal error: linux/foo.h: No such file or directory"],
          "compile: linux/foo.h: No such file or directory"),
