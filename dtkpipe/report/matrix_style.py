@@ -67,6 +67,8 @@ padding:0 8px;max-width:38vw;overflow:hidden;text-overflow:ellipsis;white-space:
 .m tbody tr:hover th,.m tbody tr:hover td{filter:brightness(.93)}
 .l{font-size:13px;width:100%}
 .l th{text-align:left;color:var(--dim);font-weight:500}
+.l td{white-space:nowrap}
+.l td:last-child{white-space:normal;min-width:280px}
 .l th,.l td{padding:4px 10px;border-bottom:1px solid var(--line);vertical-align:top}
 .l td:nth-child(4),.l td:nth-child(5){font:12px ui-monospace,monospace}
 """
