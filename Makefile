@@ -11,6 +11,7 @@ E2E    ?= tests/e2e
 JOBS   ?= 2
 # Our own cluster is made of namespaces and machines; another one (KUBECONFIG) takes no rights on this machine.
 ROOT   := $(if $(KUBECONFIG),,$(if $(SUDO),sudo env PYTHONDONTWRITEBYTECODE=1))
+MATRIX := --modules 'catalog/modules/debian/*' --releases debian-12,debian-13 --variant std,cloud,rt --arch x86_64,aarch64
 DEMO   := dtkpipe submit --engine local --release debian-12 --variant cloud --repo catalog/samples/hello
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ DEMO   := dtkpipe submit --engine local --release debian-12 --variant cloud --re
 
 .PHONY: help
 help:  ## List the targets
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on a real kernel
@@ -30,6 +31,17 @@ demo: .stamps/system  ## Build, sign, prove and publish a small module, here, on
 	printf '\n$$ %s\n' "$(DEMO) --sign-key key.pem --sign-cert cert.pem" && \
 	$(BIN)/$(DEMO) --sign-key "$$keys/key.pem" --sign-cert "$$keys/cert.pem" && \
 	printf '\n$$ dtkpipe describe @latest\n' && $(BIN)/dtkpipe describe @latest
+
+# Exit code 10: a cell is red, as some are.
+.PHONY: demo-matrix
+demo-matrix: .stamps/system  ## Prove modules out of Debian, as they are, on twelve of its kernels; the page is dist/matrix/index.html
+	$(BIN)/dtkpipe matrix submit $(MATRIX) --jobs $(JOBS) || [ $$? = 10 ]
+	$(BIN)/dtkpipe matrix report $(MATRIX) --dir dist/matrix
+
+.PHONY: matrix-picture
+matrix-picture: demo-matrix  ## Draw that page for the README, with Chromium
+	$(BIN)/python -m tests.browser dist/matrix/index.html docs/matrix.png
+	$(BIN)/python -m tests.browser dist/matrix/index.html docs/matrix-dark.png 1400 dark
 
 .PHONY: test
 test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-tool ones included

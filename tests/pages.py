@@ -70,6 +70,7 @@ def links(page: Path) -> Iterator[str]:
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", page.read_text()))
     for found in re.finditer(r"\[[^\]]*\]\(([^)\s]+)\)", text):
         yield found[1]
+    yield from re.findall(r'\bsrc(?:set)?="([^"]+)"', text)
 
 
 def anchors(page: Path) -> set[str]:

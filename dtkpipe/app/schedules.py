@@ -37,7 +37,7 @@ from dtkpipe.errors import (
     UnsupportedError,
     UsageError,
 )
-from dtkpipe.matrix.modules import choose
+from dtkpipe.matrix.modules import choose, in_git
 from dtkpipe.values.cron import Cron
 
 _NAME = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,{NAME_LIMIT - 2}}}[a-z0-9])?")
@@ -94,14 +94,19 @@ def schedule(name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matr
 def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the files that the planner takes along, and its words."""
     request, files = matrix.request, dict[str, str]()
-    chosen = choose(request.modules, here)
+    fetched = {pattern: found[0] for pattern in request.modules if (found := in_git(pattern))}
+    chosen = choose([pattern for pattern in request.modules if pattern not in fetched], here)
+    for catalogue in fetched.values():
+        refuse_local_source(catalogue.repo)
     if chosen.broken:
         error = chosen.broken[0].error
         raise InvalidError(error.what, *error.details, hint=error.hint)
     for module in chosen.good:
         refuse_local_source(module.source.repo)
         files[f"modules/{_file(module.name)}-{len(files)}.yaml"] = module.file.read_text()
-    words = [("--modules", f"{FOLDER}/modules/*.yaml"), ("--releases", request.releases)]
+    words = [("--modules", pattern) for pattern in fetched]
+    words += [("--modules", f"{FOLDER}/modules/*.yaml")] * bool(files)
+    words += [("--releases", request.releases)]
     words += [("--arch", ",".join(one.name for one in request.arches)), ("--variant", ",".join(request.variants))]
     words += [
         (flag, value)

@@ -51,7 +51,7 @@ class Choice:
 
 CHOICES = (
     Choice("--release", "RELEASE", "What to build for: 4.14, 4.14.38, debian-12"),
-    Choice("--repo", "SOURCE", "The module: a folder, a tarball, or a git URL (github.com/org/kmod means https)"),
+    Choice("--repo", "SOURCE", "The module: folder, tarball, git URL (github.com/org/kmod), package (apt:NAME/SUITE)"),
     Choice("--ref", "REF", "Branch, tag or commit of the git repository"),
     Choice("--path", "FOLDER", "Folder of the module inside the source"),
     Choice("--spec", "FILE", "dtkpipe.yaml to use instead of the one in the source", "file"),

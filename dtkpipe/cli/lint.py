@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def lint(
-        source: Annotated[str, typer.Argument(help="Source of a module: folder, tarball or git URL")] = ".",
+        source: Annotated[str, typer.Argument(help="Folder, tarball, git URL or apt:NAME/SUITE")] = ".",
         ref: Annotated[str, typer.Option("--ref", help="Branch, tag or commit of the git repository")] = "",
         path: Annotated[str, typer.Option("--path", help="Folder of the module inside the source")] = "",
         spec: Annotated[

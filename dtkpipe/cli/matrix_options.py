@@ -39,7 +39,9 @@ def _options(
     modules: Annotated[
         list[str],
         typer.Option(
-            "--modules", metavar="PATTERN", help="Files of module specs: 'catalog/modules/*'; may be repeated"
+            "--modules",
+            metavar="PATTERN",
+            help="Files of module specs: 'catalog/modules/*', or 'github.com/org/catalog//modules/*?ref=main'",
         ),
     ],
     releases: Annotated[

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtkpipe.matrix.failure import Failure
-from dtkpipe.matrix.fingerprint import Fingerprint
+from dtkpipe.matrix.fingerprint import OTHER, Fingerprint
 from dtkpipe.matrix.plan import Planned
 from dtkpipe.values.cell import State
 
@@ -34,11 +34,15 @@ class Group:
 
 
 def grouped(cells: Sequence[Planned], failures: Mapping[str, Failure]) -> tuple[Group, ...]:
-    """Group what failed, the most frequent cause first. `failures` are the records by their image reference."""
+    """Group what failed, the most frequent cause first. `failures` are the records by their image reference.
+
+    Cells whose record is not among them are red as well: that it cannot be read is their cause.
+    """
+    failures = {one.image: failures.get(one.image) or _unread(one) for one in cells if one.state is State.FAILED_BEFORE}
     found: dict[Fingerprint, list[Planned]] = {}
     for one in cells:
-        if one.state is State.FAILED_BEFORE and (failure := failures.get(one.image)):
-            found.setdefault(failure.fingerprint, []).append(one)
+        if one.state is State.FAILED_BEFORE:
+            found.setdefault(failures[one.image].fingerprint, []).append(one)
     groups = []
     for cause, mine in found.items():
         ordered = sorted(mine, key=lambda one: (one.target.kernel.order, one.module))
@@ -49,6 +53,14 @@ def grouped(cells: Sequence[Planned], failures: Mapping[str, Failure]) -> tuple[
             )
         )  # fmt: skip
     return tuple(sorted(groups, key=lambda group: (-len(group.cells), str(group.fingerprint))))
+
+
+def _unread(one: Planned) -> Failure:
+    cause = "the record of the failure cannot be read"
+    return Failure(
+        module=one.module, kernel=one.target.kernel.release, arch=one.target.arch.name, step="", kind=OTHER,
+        cause=cause, lines=(cause, one.image), run="", by="", when=0, tool="",
+    )  # fmt: skip
 
 
 def _last_green(bad: Planned, cells: Sequence[Planned]) -> Planned | None:

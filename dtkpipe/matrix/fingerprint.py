@@ -24,6 +24,7 @@ _MACHINE = re.compile(
 _NOISE = (
     (re.compile(r"[‘’“”`\"]"), "'"),
     (re.compile(r"\s*\[-W[^\]]*\]"), ""),
+    (re.compile(r"; did you mean '[^']*'\?"), ""),  # what is near by differs from kernel to kernel
     (re.compile(r"^\[\s*\d+\.\d+\]\s*"), ""),
     (re.compile(r"sha256:[0-9a-f]+"), "DIGEST"),
     (re.compile(r"\b\d+\.\d+\.\d+[-+][\w.+~-]*\w"), "KERNEL"),

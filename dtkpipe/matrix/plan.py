@@ -135,7 +135,7 @@ def _judge(
     own = held.get(cell_hash(module.name, target.kernel, target.arch), _Held())
     if not own.published and not own.failed:
         if kernels:
-            reason = f"published for {kernels} other kernels, and not for this one"
+            reason = f"published for {kernels} other kernel{'s' if kernels > 1 else ''}, and not for this one"
             return Planned(cell=cell, state=State.NEW_KERNEL, reason=reason, key=next(iter(keys), None))
         reason = f"no image in {known.repo}"
         return Planned(cell=cell, state=State.MISSING, reason=reason, key=next(iter(keys), None))

@@ -125,33 +125,50 @@ def _red(one: Planned, extra: Extra) -> str:
 
 
 def _tables(plan: Plan, extra: Extra) -> Iterator[str]:
+    """A table for each architecture, side by side where there is room; flavours of kernels are groups of columns."""
     causes = {one.image: group.fingerprint.id for group in extra.groups for one in group.cells}
-    sections: dict[tuple[str, str], list[Planned]] = {}
+    sections: dict[str, list[Planned]] = {}
     for one in plan.cells:
-        sections.setdefault((one.target.arch.name, one.target.kernel.variant), []).append(one)
-    for (arch, variant), cells in sorted(sections.items(), key=lambda item: (item[0][0], item[0][1] != "std", item[0])):
-        targets = sorted({one.target.name: one.target for one in cells}.values(), key=lambda one: one.kernel.order)
-        targets.reverse()  # the newest first: a narrow screen shows these
-        lines = list(_lines(targets))
-        kernels = f"{len(targets)} kernel{'s' if len(targets) > 1 else ''}"
-        yield f"<section><h2>{escape(arch)} <small>{escape(variant)} · {kernels}</small></h2>"
-        yield "<div class=scroll tabindex=0 role=region aria-label=Matrix><table class=m><thead><tr><th></th>"
-        yield "".join(_head(target, new) for target, new in lines) + "</tr></thead><tbody>"
+        sections.setdefault(one.target.arch.name, []).append(one)
+    yield "<div class=arches>"
+    for arch, cells in sorted(sections.items(), reverse=True):
+        flavours = _flavours(cells)
+        lines = list(_lines(flavours))
+        kernels = f"{len(lines)} kernel{'s' if len(lines) > 1 else ''}"
+        yield f"<section><h2>{escape(arch)} <small>{', '.join(map(escape, flavours))} · {kernels}</small></h2>"
+        yield f'<div class=scroll tabindex=0 role=region aria-label="{escape(arch, quote=True)}">'
+        yield f'<table class=m style="--n:{len(lines)}"><thead>'
+        if len(flavours) > 1:
+            spans = (f"<th colspan={len(mine)} scope=colgroup>{escape(name)}" for name, mine in flavours.items())
+            yield f"<tr class=f><th>{''.join(spans)}</tr>"
+        yield "<tr><th></th>" + "".join(_head(target, new) for target, new in lines) + "</tr></thead><tbody>"
         by_module: dict[str, dict[str, Planned]] = {}
         for one in cells:
             by_module.setdefault(one.module, {})[one.target.name] = one
         for module in sorted(by_module):
             yield _row(module, by_module[module], lines, causes)
         yield "</tbody></table></div></section>"
+    yield "</div>"
 
 
-def _lines(targets: Sequence[Target]) -> Iterator[tuple[Target, bool]]:
+def _flavours(cells: Sequence[Planned]) -> dict[str, list[Target]]:
+    """Return flavour -> its kernels, the newest first: a narrow screen shows these."""
+    targets = list({one.target.name: one.target for one in cells}.values())
+    targets.sort(key=lambda one: one.kernel.order, reverse=True)
+    found: dict[str, list[Target]] = {}
+    for target in sorted(targets, key=lambda one: (one.kernel.variant != "std", one.kernel.variant)):
+        found.setdefault(target.kernel.variant, []).append(target)
+    return found
+
+
+def _lines(flavours: Mapping[str, Sequence[Target]]) -> Iterator[tuple[Target, bool]]:
     """Give each kernel, and whether it is the first of another build than the one before: 5.14.0-503 after -427."""
     before: object = None
-    for target in targets:
-        build = target.kernel.order[:4]
-        yield target, before is not None and build != before
-        before = build
+    for flavour, targets in flavours.items():
+        for target in targets:
+            build = flavour, target.kernel.order[:4]
+            yield target, before is not None and build != before
+            before = build
 
 
 def _head(target: Target, new: bool) -> str:

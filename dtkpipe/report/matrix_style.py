@@ -47,21 +47,28 @@ border-radius:6px;padding:8px 12px;margin:0 0 8px;scroll-margin-top:80px}
 summary{cursor:pointer;color:var(--dim)}
 .scroll{overflow:auto;max-height:85vh;border:1px solid var(--line);border-radius:6px}
 table{border-collapse:separate;border-spacing:0;background:var(--bg)}
-.m td{width:20px;min-width:20px;height:20px;padding:0;text-align:center;font-size:12px;line-height:20px;
-border:1px solid var(--bg);border-radius:4px}
+.arches{display:flex;flex-wrap:wrap;gap:0 32px}
+.arches section{max-width:100%}
+.m td{min-width:clamp(20px,calc(min(400px,50vw)/var(--n)),48px);height:20px;padding:0;text-align:center;
+font-size:12px;line-height:20px;border:1px solid var(--bg);border-radius:4px}
 .m td.x{background:none}
 .m .n{border-left:7px solid var(--bg)}
 .m a{display:block;text-decoration:none;border-radius:4px}
-.m thead th{position:sticky;top:0;z-index:1;background:var(--bg);vertical-align:bottom;padding:6px 0;font-weight:400}
+.m thead{position:sticky;top:0;z-index:2}
+.m thead th{background:var(--bg);vertical-align:bottom;padding:6px 0;font-weight:400}
+.m thead .f th{border-left:7px solid var(--bg);border-bottom:1px solid var(--line);padding:4px 0;color:var(--dim);
+font-size:12px}
 .m thead th div{writing-mode:vertical-rl;transform:rotate(180deg);font:11px/1.25 ui-monospace,monospace;
 white-space:nowrap;margin:0 auto}
 .m thead small{display:block}
 .m tbody th{position:sticky;left:0;z-index:1;background:var(--bg);text-align:left;font-weight:500;font-size:13px;
 padding:0 8px;max-width:38vw;overflow:hidden;text-overflow:ellipsis;white-space:nowrap}
-.m thead th:first-child{left:0;z-index:2}
+.m thead th:first-child{position:sticky;left:0;z-index:1}
 .m tbody tr:hover th,.m tbody tr:hover td{filter:brightness(.93)}
 .l{font-size:13px;width:100%}
 .l th{text-align:left;color:var(--dim);font-weight:500}
+.l td{white-space:nowrap}
+.l td:last-child{white-space:normal;min-width:280px}
 .l th,.l td{padding:4px 10px;border-bottom:1px solid var(--line);vertical-align:top}
 .l td:nth-child(4),.l td:nth-child(5){font:12px ui-monospace,monospace}
 """

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from dtkpipe.errors import InvalidError, NotFoundError
-from dtkpipe.source import tarball, tree
+from dtkpipe.source import package, tarball, tree
 from dtkpipe.tools import git
-from dtkpipe.values.source import FOLDER, GIT, Source
+from dtkpipe.values.source import FOLDER, GIT, PACKAGE, Source
 
 _MAX_DEPTH = 5
 """Submodules in submodules."""
@@ -43,6 +43,8 @@ def fetch(source: Source, into: Path) -> Fetched:
         commit, title = tree.digest(root, entries), f"folder {root}{note}"
         into.mkdir(parents=True)
         tree.copy(root, entries, into)
+    elif source.kind == PACKAGE:
+        commit, title = package.unpack(*source.package, into)
     else:
         _unpack(source, into)
         commit, title = tree.digest(into, tree.scan(into)), f"tarball {source.repo}"
@@ -53,7 +55,7 @@ def fetch(source: Source, into: Path) -> Fetched:
 
 
 def resolve_commit(source: Source) -> str:
-    """Return what `fetch` would record: the commit of a git repository, else `sha256:...` over the content."""
+    """Return what `fetch` would record: the commit of a git repository, else `sha256:...` over all that it holds."""
     return identify(source)[0]
 
 
@@ -66,6 +68,8 @@ def identify(source: Source) -> tuple[str, str]:
         root = Path(source.repo)
         entries, note = _listed(root)
         return tree.digest(root, entries), f"folder {root}{note}"
+    if source.kind == PACKAGE:
+        return package.identify(*source.package)
     with tempfile.TemporaryDirectory() as name:
         into = Path(name) / "source"
         _unpack(source, into)

@@ -42,7 +42,7 @@ class ContentKey:
     cell: str
     """Module, kernel and architecture."""
     commit: str
-    """The first digits of the source's commit, or of the hash of a folder or tarball."""
+    """The first digits of the source's commit, or of the hash of a folder, tarball or package."""
     recipe: str
     """Folder in the source, module spec, patches for the kernel, build arguments, version of the steps."""
     toolkit: str

@@ -1,4 +1,4 @@
-"""Where the source of a module is: a folder, a tarball or a git repository, told apart by how it is written."""
+"""Where the source of a module is: a folder, tarball, git repository or package, told apart by how it is written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from dtkpipe.errors import InvalidError
 
-FOLDER, TARBALL, GIT = "folder", "tarball", "git"
+FOLDER, TARBALL, GIT, PACKAGE = "folder", "tarball", "git", "package"
 
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 _TARBALL = re.compile(r"\.(?:tar(?:\.(?:gz|xz|bz2|zst))?|tgz|txz|tbz2?)$")
+# Debian Policy 5.6.7 (names of packages), and apt's own way to write a package of a suite: apt-get(8).
+_PACKAGE = re.compile(r"apt:(?P<name>[a-z0-9][a-z0-9+.-]+)/(?P<suite>[a-z][a-z0-9-]*)")
 _SCP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9.-]+:(?!//).+")
 _HOST = re.compile(r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::\d+)?/.+")
 # git-check-ref-format(1), and nothing that git or a shell could read as an option.
@@ -21,7 +23,7 @@ _REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//))[^\x00-\x20\x7f~^:?*\[\\]{1,255}(?
 
 @dataclass(frozen=True)
 class Source:
-    """One source. `repo` is a URL, or an absolute path; `path` is the module's folder inside it."""
+    """One source. `repo` is a URL, an absolute path, or `apt:NAME/SUITE`; `path` is the module's folder inside it."""
 
     kind: str
     repo: str
@@ -34,20 +36,29 @@ class Source:
     @property
     def remote(self) -> bool:
         """Whether it is fetched over the network."""
-        return "://" in self.repo or self.kind == GIT
+        return "://" in self.repo or self.kind in (GIT, PACKAGE)
 
     @property
     def name(self) -> str:
         """The last part of the repository's name, without `.git` and the like."""
+        if self.kind == PACKAGE:
+            return self.package[0].removesuffix("-dkms")
         last = re.split(r"[/:]", self.repo.rstrip("/"))[-1]
         return _TARBALL.sub("", last).removesuffix(".git") or "module"
+
+    @property
+    def package(self) -> tuple[str, str]:
+        """Name and suite of a package."""
+        name, _, suite = self.repo.removeprefix("apt:").partition("/")
+        return name, suite
 
     @classmethod
     def parse(cls, repo: str, ref: str = "", path: str = "", *, here: Path) -> Source:
         """Parse what the user wrote. `here` is what relative paths are relative to.
 
-        `github.com/org/kmod` means https; what begins with `.` or `/`, or has no host, is a path. Only how it is
-        written decides, so that a laptop and a pod agree. Raises InvalidError.
+        `github.com/org/kmod` means https; `apt:evdi-dkms/trixie` is a package of that suite of Debian; what begins with
+        `.` or `/`, or has no host, is a path. Only how it is written decides, so that a laptop and a pod agree. Raises
+        InvalidError.
         """
         if not repo or repo.startswith("-") or re.search(r"[\x00-\x1f\x7f]", repo):
             raise InvalidError(f"`{repo[:80]!r}` is not a source".replace("`'", "`").replace("'`", "`"), _EXPECTED)
@@ -66,10 +77,15 @@ class Source:
         return cls(kind, where, ref, "/".join(parts))
 
 
-_EXPECTED = "expected a folder, a tarball, or a git URL such as github.com/org/kmod"
+_EXPECTED = "expected a folder, a tarball, a git URL such as github.com/org/kmod, or apt:NAME/SUITE"
 
 
 def _kind(repo: str, here: Path) -> tuple[str, str]:
+    if repo.startswith("apt:"):
+        if not _PACKAGE.fullmatch(repo):
+            raise InvalidError(f"`{repo}` is not a package of a suite", "expected apt:NAME/SUITE",
+                               hint="for example apt:v4l2loopback-dkms/bookworm")  # fmt: skip
+        return PACKAGE, repo
     if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", repo):
         if scheme[2] == "::" or scheme[1].lower() not in _SCHEMES:
             raise InvalidError(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from dtkpipe.values.run import RunCard
-from tests.bench import matrix
+from tests.bench import boots, matrix
 from tests.bench.images import over_modules
 from tests.bench.releases import measured
 from tests.bench.row import Row, table
@@ -126,6 +126,10 @@ def matrices(work: Path) -> Iterator[Row]:
     yield from (Row(*one) for one in matrix.measured(work))
 
 
+def booting(work: Path) -> Iterator[Row]:
+    yield from (Row(*one) for one in boots.measured(work))
+
+
 def demo(_work: Path) -> Iterator[Row]:
     yield Row("make demo, again", "s", 30, seconds(["make", "demo"]), "make demo")
 
@@ -134,7 +138,7 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join([Path(argv[0]).name, *argv[1:]])
 
 
-GROUPS = (start_up, compiling, rendering, releases, matrices, local_runs, demo)
+GROUPS = (start_up, compiling, rendering, releases, matrices, booting, local_runs, demo)
 
 
 def main(words: Sequence[str]) -> int:

@@ -34,6 +34,8 @@ FAILURE = Failure(
              "/src/driver/widget.c:12:5: error: implicit declaration of function ‘from_timer’ [-Werror=implicit]"],
             "compile: implicit declaration of function 'from_timer'",
         ),
+        (10, ["it broke", "x.c:3:7: error: implicit declaration of function ‘strlcpy’; did you mean ‘strscpy’? [-W]"],
+         "compile: implicit declaration of function 'strlcpy'"),
         (10, ["it broke", "x.c:3: fatal error: linux/foo.h: No such file or directory"],
          "compile: linux/foo.h: No such file or directory"),
         (10, ["it broke", 'ERROR: modpost: "kallsyms_lookup_name" [/src/widget.ko] undefined!'],
@@ -117,10 +119,11 @@ def test_red_cells_have_a_cause_a_first_bad_kernel_and_a_last_green_one() -> Non
         cell("b", "5.14.0-503.el9.x86_64", State.FAILED_BEFORE, "gone"),
     ]  # fmt: skip
     failures = {"a1": FAILURE, "a2": FAILURE, "b1": replace(FAILURE, cause="another")}
-    first, second = grouped(cells, failures)
+    first, second, third = grouped(cells, failures)
     assert [one.image for one in first.cells] == ["a1", "a2"]
     assert first.last_green == cells[1]
     assert (second.first_bad, second.last_green) == (cells[5], None)
-    assert headline((first, second)) == "3 red cells, 2 causes, first bad kernel 5.14.0-427.el9.x86_64"
+    assert (third.cells, str(third.fingerprint)) == ((cells[6],), "other: the record of the failure cannot be read")
+    assert headline((first, second, third)) == "4 red cells, 3 causes, first bad kernel 5.14.0-427.el9.x86_64"
     assert headline(()) == "no red cells"
     assert grouped(cells[:2], {}) == ()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dtkpipe.errors import DtkpipeError
 from dtkpipe.matrix.modules import choose
 from dtkpipe.source.fetch import fetch, resolve_commit
 from dtkpipe.values.arch import X86_64
@@ -71,3 +72,61 @@ def test_any_other_spec_names_its_source(tmp_path: Path, name: str, more: str) -
     (broken,) = choose([name], tmp_path).broken
     assert "source.repo: is required" in broken.error.what
     assert "dtkpipe.yaml" in broken.error.hint
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    """A repository of module specs, with a branch on which there is one more."""
+    root = tmp_path / "catalogue.git"
+    (root / "modules").mkdir(parents=True)
+    (root / "modules/one.yaml").write_text("name: one\nsource: {repo: github.com/org/one, ref: v1}\n")
+    (root / "modules/near.yaml").write_text("name: near\nsource: {repo: ../sources}\n")
+    (root / "dtkpipe.yaml").write_text(SPEC)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "all")
+    git(root, "checkout", "--quiet", "-b", "next")
+    (root / "modules/two.yaml").write_text("name: two\nsource: {repo: 'apt:two-dkms/trixie'}\n")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "two")
+    git(root, "checkout", "--quiet", "main")
+    return root
+
+
+def test_specs_are_read_out_of_a_git_repository(catalogue: Path, tmp_path: Path) -> None:
+    found = choose([f"file://{catalogue}//modules/*"], tmp_path)
+    assert [(one.name, str(one.source)) for one in found.good] == [("one", "https://github.com/org/one v1")]
+    assert [one.file.name for one in found.broken] == ["near.yaml"]
+    assert "`../sources` is a path, and this file is read out of git" in str(found.broken[0].error)
+    later = choose([f"file://{catalogue}//modules/*?ref=next", f"file://{catalogue}//modules/one.yaml"], tmp_path)
+    assert [one.name for one in later.good] == ["one", "two"]
+
+
+def test_a_module_of_a_git_repository_is_its_commit(catalogue: Path, tmp_path: Path) -> None:
+    (own,) = choose([f"file://{catalogue}//dtkpipe.yaml"], tmp_path).good
+    assert own.source == Source(GIT, f"file://{catalogue}", git(catalogue, "rev-parse", "HEAD"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("file://{0}//nowhere/*", "catalogue.git//nowhere/*` finds no module spec"),
+        ("file://{0}//modules/*?ref=gone", "has no branch, tag or commit `gone`"),
+        ("file://{0}//../modules/*", "is not inside the repository"),
+        ("file://{0}/gone//modules/*", "there is no git repository"),
+        ("file://{0}//modules/*?ref=--upload-pack=x", "is not a branch, tag or commit"),
+        ("https://name:secret@localhost/catalogue//modules/*", "the URL of the source holds credentials"),
+        ("ext::sh//modules/*", "not fetched through `ext::`"),
+    ],
+)
+def test_a_repository_that_gives_no_specs(catalogue: Path, tmp_path: Path, pattern: str, said: str) -> None:
+    with pytest.raises(DtkpipeError) as error:
+        choose([pattern.format(catalogue)], tmp_path)
+    assert said in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_two_slashes_alone_are_no_repository(catalogue: Path, tmp_path: Path) -> None:
+    (tmp_path / "catalogue.git/modules/near.yaml").unlink()
+    assert [one.name for one in choose(["catalogue.git//modules/*"], tmp_path).good] == ["one"]
+    assert [one.name for one in choose([f"{catalogue}//modules/*"], tmp_path).good] == ["one"]

@@ -181,10 +181,11 @@ def test_an_exclusion_covers_what_it_names_and_all_of_what_it_does_not():
     assert ModuleSpec.from_text(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize("path", sorted(shipped("catalog/modules").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(shipped("catalog/modules").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_the_catalogue_is_valid_and_names_its_sources(path):
     spec = ModuleSpec.from_text(path.read_text(), where=path.name)
     assert spec.name == path.stem
-    assert spec.source.repo.startswith("https://")
-    assert spec.source.ref
+    assert spec.source.repo.startswith("https://" if spec.source.ref else "apt:")
     assert spec.modules

@@ -97,6 +97,20 @@ def test_files_go_along_and_the_planner_finds_them(desk: Cli, engine: str) -> No
     assert {"name": "schedule", "mountPath": FOLDER, "readOnly": True} in container["volumeMounts"]
 
 
+@pytest.mark.parametrize("engine", ["argo", "tekton"])
+def test_modules_out_of_git_are_read_by_each_start(desk: Cli, engine: str) -> None:
+    catalogue = "github.com/org/catalog//modules/*?ref=main"
+    given = ("--modules", catalogue, *MATRIX[2:])
+    said = create(desk, *NIGHTLY, "--dry-run=client", "-o", "json", after=given, engine=engine)
+    assert said.code == 0, said.err
+    objects = json.loads(said.out)
+    container, _ = planner(objects)
+    assert [word for word in container["args"] if word.startswith("--modules")] == [f"--modules={catalogue}"]
+    assert not objects[0]["data"]
+    local = create(desk, *NIGHTLY, after=("--modules", "file:///srv/catalog//modules/*", *MATRIX[2:]), engine=engine)
+    assert (local.code, "a pod cannot read it" in local.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "after", "code", "said"),
     [

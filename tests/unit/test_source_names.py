@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtkpipe.errors import InvalidError
-from dtkpipe.values.source import FOLDER, GIT, TARBALL, Source
+from dtkpipe.values.source import FOLDER, GIT, PACKAGE, TARBALL, Source
 
 HERE = Path("/somewhere/here")
 
@@ -30,6 +30,8 @@ HERE = Path("/somewhere/here")
         ("kmod-1.2.tar.gz", TARBALL, "/somewhere/here/kmod-1.2.tar.gz", "kmod-1.2"),
         ("https://host/kmod-1.2.tar.xz", TARBALL, "https://host/kmod-1.2.tar.xz", "kmod-1.2"),
         ("file:///srv/kmod.tgz", TARBALL, "/srv/kmod.tgz", "kmod"),
+        ("apt:acpi-call-dkms/trixie", PACKAGE, "apt:acpi-call-dkms/trixie", "acpi-call"),
+        ("./apt:x/y", FOLDER, "/somewhere/here/apt:x/y", "y"),
     ],
 )
 def test_kinds(text: str, kind: str, repo: str, name: str):
@@ -56,6 +58,10 @@ def test_kinds(text: str, kind: str, repo: str, name: str):
         ("github.com/org/kmod", "", "../up"),
         ("github.com/org/kmod", "", "/etc"),
         (".", "main", ""),
+        ("apt:acpi-call-dkms", "", ""),
+        ("apt:--option/trixie", "", ""),
+        ("apt:acpi-call-dkms/../etc", "", ""),
+        ("apt:acpi-call-dkms/trixie", "v1", ""),
     ],
 )
 def test_refused(repo: str, ref: str, path: str):

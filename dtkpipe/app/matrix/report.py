@@ -28,7 +28,7 @@ _PARALLEL = 16
 def failures(plan: Plan, registry: Registry, cache: Path) -> dict[str, Failure]:
     """Return the record of every red cell, by its image reference. A record never changes: it is read once.
 
-    One that cannot be read is left out; its cell stays red.
+    One that cannot be read is left out; its cell stays red, for that reason.
     """
     folder = cache / "matrix" / "failures"
     images = [one.image for one in plan.cells if one.state is State.FAILED_BEFORE]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Args(RegistryArgs):
     """What to compile, against what, and where the candidate goes."""
 
-    repo: str = arg("Source of the module: folder, tarball, or git URL (github.com/org/kmod means https)")
+    repo: str = arg("Source of the module: folder, tarball, git URL (github.com/org/kmod) or package (apt:NAME/SUITE)")
     ref: str = arg("Branch, tag or commit of the git repository", "")
     path: str = arg("Folder of the module inside the source", "")
     spec: str = arg("dtkpipe.yaml of the module, as JSON or YAML text, instead of the one in the source", "")
@@ -45,7 +45,7 @@ class Results:
 
     image_url: str = result("Repository of the candidate")
     image_digest: str = result("Digest of the candidate")
-    commit: str = result("Commit of the source, or sha256:... of a folder or tarball")
+    commit: str = result("Commit of the source, or sha256:... of a folder, tarball or package")
     module: str = result("Name of the module")
     kernel_image: str = result("Kernel artifact (vmlinuz, symvers, in-tree modules) for verify, by digest")
 
