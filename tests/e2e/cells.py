@@ -86,6 +86,10 @@ class Cells:
             spec = f"apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://{repo}'}}\n"
             (folder / f"{name}.yaml").write_text(f"{spec}build: {{recipe: kbuild}}\n")
 
+    def commit(self) -> None:
+        """Push a commit to the repository of the sources."""
+        self.git.serve(f"github.com/{self.namespace}/source", self.cli.here / "source")
+
     def kernels(self, number: int) -> None:
         """Write a lock of so many releases, each with a kernel of its own."""
         write_lock(self.cli.here / "lock", [row(f"4.16.{one}", f"5.14.0-427.{one}.1.el9_4") for one in range(number)])
