@@ -7,18 +7,24 @@ has gone: then a later push makes a new one. docs/adr/0016-bells.md.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from dtkpipe.app import schedules
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.schedules import KINDS, Kind, every, state_of
-from dtkpipe.app.triggers import BELLS
+from dtkpipe.app.triggers import BELLS, CATALOG_FOLDER
 from dtkpipe.clients.cluster import Object, Resource
 from dtkpipe.engines.schedules import RUNG_BY, SCHEDULE
 from dtkpipe.engines.triggers import bell_name
+from dtkpipe.values.source import Source
 
 APART = 20.0
 """Seconds between two planners of one trigger: whatever is pushed meanwhile is one planning."""
+
+_LOOK = 10.0
+"""Seconds of one look at something that is waited for."""
 
 
 def ring(place: Place, name: str) -> str:
@@ -39,22 +45,22 @@ def _take_turn(place: Place, kind: Kind, name: str) -> None:
     """Return when no planner of the trigger is at work, and the last one was started a while ago."""
     starts = every(place, kind.starts, f"{SCHEDULE}={name}")
     for one in starts:
-        _until(place, kind.starts, one, "running")
+        _until(place, kind.starts, str(one["metadata"]["name"]), str(one["metadata"]["uid"]), "running")
     last = max((str(one["metadata"].get("creationTimestamp")) for one in starts), default="")
     if last:
         since = (datetime.now(UTC) - datetime.fromisoformat(last)).total_seconds()
         time.sleep(max(0.0, min(APART, APART - since)))
 
 
-def _until(place: Place, resource: Resource, one: Object, state: str) -> None:
+def _until(place: Place, resource: Resource, name: str, uid: str, state: str) -> None:
     """Return when an object is in another state, or gone; "" is no state."""
-    uid = one["metadata"]["uid"]
-    if state and state_of(one) != state:
-        return
-    for kind, seen in place.cluster.watch(resource, place.namespace, name=one["metadata"]["name"]):
-        gone = kind == "DELETED" and seen["metadata"]["uid"] == uid
-        if gone or seen["metadata"]["uid"] != uid or (state and state_of(seen) != state):
+    while found := place.cluster.find(resource, name, place.namespace):
+        if found["metadata"]["uid"] != uid or (state and state_of(found) != state):
             return
+        # What goes before the watch begins is never seen by it: so it is no long one.
+        for _, seen in place.cluster.watch(resource, place.namespace, name=name, until=time.monotonic() + _LOOK):
+            if seen["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+                break
 
 
 def _planner(engine: str, one: Object, bell: str) -> Object:
@@ -82,6 +88,12 @@ def off(place: Place, name: str, bell: str) -> None:
     """Return when the bell with that uid is off, so that the next push rings again. Raises NotFoundError."""
     place.cluster.be_patient()
     engine, _ = schedules.existing(place, name, trigger=True)
-    there = place.cluster.find(BELLS[engine], bell_name(name), place.namespace)
-    if there and bell and there["metadata"]["uid"] == bell:
-        _until(place, BELLS[engine], there, "")
+    _until(place, BELLS[engine], bell_name(name), bell, "")
+
+
+def fetch_catalog(url: str, say: Callable[[str], None]) -> None:
+    """Fetch the newest commit of the repository of module specs. Raises what `dtkpipe.source.fetch.fetch` raises."""
+    from dtkpipe.source.fetch import fetch
+
+    folder = Path(CATALOG_FOLDER)
+    say(f"module specs: {fetch(Source.parse(url, here=folder), folder).title}")

@@ -73,14 +73,20 @@ class Matrix:
     pipeline: str = "prebuild"
 
 
-def schedule(name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matrix, image: str, here: Path) -> Schedule:
-    """Put together what the planner is started with. Raises UsageError and InvalidError for what cannot be one."""
+def schedule(
+    name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matrix, image: str, here: Path, *,
+    catalog: str = "",
+) -> Schedule:  # fmt: skip
+    """Put together what the planner is started with. Raises UsageError and InvalidError for what cannot be one.
+
+    `catalog` is a folder in which the planner has the module specs by then: they do not go along.
+    """
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"`{name[:80]}` cannot be the name of a schedule",
             f"lower-case letters, digits, hyphens; at most {NAME_LIMIT}",
         )
-    files, words = _packed(matrix, here)
+    files, words = _packed(matrix, here, catalog)
     if (size := sum(len(text.encode()) for text in files.values())) > _MOST:
         raise UnsupportedError(
             f"the files of the matrix are too large for one schedule: {size} bytes, the most is {_MOST}",
@@ -91,17 +97,14 @@ def schedule(name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matr
     return Schedule(name=name, cron=cron, argv=argv, files=files, image=image)
 
 
-def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _packed(matrix: Matrix, here: Path, catalog: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the files that the planner takes along, and its words."""
     request, files = matrix.request, dict[str, str]()
-    chosen = choose(request.modules, here)
-    if chosen.broken:
-        error = chosen.broken[0].error
-        raise InvalidError(error.what, *error.details, hint=error.hint)
-    for module in chosen.good:
-        refuse_local_source(module.source.repo)
-        files[f"modules/{_file(module.name)}-{len(files)}.yaml"] = module.file.read_text()
-    words = [("--modules", f"{FOLDER}/modules/*.yaml"), ("--releases", request.releases)]
+    if catalog:
+        words = [("--modules", f"{catalog}/{pattern}") for pattern in request.modules]
+    else:
+        files, words = _specs(request.modules, here), [("--modules", f"{FOLDER}/modules/*.yaml")]
+    words.append(("--releases", request.releases))
     words += [("--arch", ",".join(one.name for one in request.arches)), ("--variant", ",".join(request.variants))]
     words += [
         (flag, value)
@@ -125,6 +128,18 @@ def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str,
     elif matrix.pipeline:
         words.append(("--pipeline", matrix.pipeline))
     return files, words
+
+
+def _specs(patterns: Sequence[str], here: Path) -> dict[str, str]:
+    """Return the module specs that go along. Raises InvalidError for one that is broken, UsageError for a folder."""
+    chosen, files = choose(patterns, here), dict[str, str]()
+    if chosen.broken:
+        error = chosen.broken[0].error
+        raise InvalidError(error.what, *error.details, hint=error.hint)
+    for module in chosen.good:
+        refuse_local_source(module.source.repo)
+        files[f"modules/{_file(module.name)}-{len(files)}.yaml"] = module.file.read_text()
+    return files
 
 
 def _of_params(params: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -161,8 +176,9 @@ def create(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: s
     Raises ExistsError for a name that is taken, NotFoundError where the pipeline or the planner's account is missing,
     and what the cluster says against it.
     """
+    objects = render(wanted, engine.name)
     check(wanted, engine, place, pipeline, how)
-    make(place, render(wanted, engine.name), dry_run=dry_run)
+    make(place, objects, dry_run=dry_run)
 
 
 def check(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: str) -> None:

@@ -28,14 +28,26 @@ from dtkpipe.clients.cluster import (
 from dtkpipe.engines.rights import BELL, CALLERS
 from dtkpipe.engines.schedules import TRIGGER, Schedule
 from dtkpipe.engines.triggers import LISTENER, SECRET_KEY, Bell, bell_name, listener, render
-from dtkpipe.errors import ExistsError, NotAllowedError, NotFoundError, NothingSelectedError, UnsupportedError
+from dtkpipe.errors import (
+    ExistsError,
+    NotAllowedError,
+    NotFoundError,
+    NothingSelectedError,
+    UnsupportedError,
+    UsageError,
+)
 from dtkpipe.matrix.modules import choose
+from dtkpipe.model.pipeline import WORKSPACE
 from dtkpipe.values.cron import Cron
 from dtkpipe.values.forge import Repository, place_of
+from dtkpipe.values.source import Source
 
-PUSH = "push"
+PUSH, CATALOG = "push", "catalog"
+"""On what triggers ring: a push to a module's repository, or to the one that has the module specs."""
 WEBHOOK_CLIENTS = "argo-workflows-webhook-clients"
 """The Secret in which Argo's server has what forges sign with: account -> `{type, secret}`."""
+CATALOG_FOLDER = f"{WORKSPACE}/catalog"
+"""Where the planner has the repository of module specs."""
 _NOTE = "dtkpipe.io/rings"
 _NO_TIMES = Cron("0 0 1 1 *", "UTC")
 """A schedule has to have times; a trigger's are suspended."""
@@ -81,20 +93,37 @@ def on_push(
     bell = Bell(
         repository=repository, refs=tuple(dict.fromkeys(one.source.ref for one in built)), paths=paths, secret=secret
     )
-    return _trigger(name, bell, engine, namespace, schedules.schedule(
-        name, _NO_TIMES, engine, namespace, narrowed, image, here,
-    ))  # fmt: skip
+    planned = schedules.schedule(name, _NO_TIMES, engine, namespace, narrowed, image, here)
+    return _trigger(PUSH, bell, engine, namespace, planned)
 
 
-def _trigger(name: str, bell: Bell, engine: Engine, namespace: str, planned: Schedule) -> Trigger:
+def on_catalog(
+    name: str, url: str, repository: Repository, secret: str, engine: Engine, namespace: str, matrix: Matrix,
+    image: str, here: Path,
+) -> Trigger:  # fmt: skip
+    """Put together a trigger on pushes that change module specs: patterns of them are relative to the repository.
+
+    Raises UsageError for patterns that lead out of it, and what `schedules.schedule` raises.
+    """
+    patterns = matrix.request.modules
+    if out := [one for one in patterns if one.startswith("/") or ".." in one.split("/")]:
+        raise UsageError(f"`{out[0][:80]}` is not in the repository", hint="--modules 'modules/*', as it has them")
+    source = Source.parse(url, here=here)
+    bell = Bell(repository=repository, paths=patterns, secret=secret)
+    planned = schedules.schedule(name, _NO_TIMES, engine, namespace, matrix, image, here, catalog=CATALOG_FOLDER)
+    return _trigger(CATALOG, bell, engine, namespace, planned, "--catalog", source.repo)
+
+
+def _trigger(on: str, bell: Bell, engine: Engine, namespace: str, planned: Schedule, *more: str) -> Trigger:
+    name = planned.name
     own = [name, "--namespace", namespace]
     note = {
         "engine": engine.name, "forge": bell.repository.forge, "host": bell.repository.host,
         "repo": bell.repository.path, "refs": list(bell.refs), "paths": list(bell.paths), "secret": bell.secret,
     }  # fmt: skip
     made = dataclasses.replace(
-        planned, trigger=PUSH, suspended=True, notes={_NOTE: json.dumps(note, sort_keys=True)},
-        argv=["dtkpipe", "trigger", "answer", *own, "--", *planned.argv[3:]],
+        planned, trigger=on, suspended=True, notes={_NOTE: json.dumps(note, sort_keys=True)},
+        argv=["dtkpipe", "trigger", "answer", *own, *more, "--", *planned.argv[3:]],
     )  # fmt: skip
     return Trigger(schedule=made, bell=bell, ring=["dtkpipe", "trigger", "ring", *own])
 
@@ -105,6 +134,7 @@ def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: st
     Raises what `schedules.create` raises, UnsupportedError for a cluster where nothing can ring, NotFoundError where
     an account or the Secret is missing.
     """
+    objects = render(wanted.schedule, wanted.bell, engine.name, wanted.ring)
     schedules.check(wanted.schedule, engine, place, pipeline, how)
     _can_ring(engine, place)
     account = BELL if engine.name == "tekton" else CALLERS[wanted.bell.repository.forge]
@@ -113,7 +143,7 @@ def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: st
             f"there is no account {account} in namespace {place.namespace}", "bells ring as it", hint=how
         )
     _see_secret(wanted.bell, engine, place)
-    schedules.make(place, render(wanted.schedule, wanted.bell, engine.name, wanted.ring), dry_run=dry_run)
+    schedules.make(place, objects, dry_run=dry_run)
     if engine.name == "tekton" and not dry_run:
         with suppress(ExistsError):
             place.cluster.create(EVENT_LISTENERS, listener(place.namespace), place.namespace)

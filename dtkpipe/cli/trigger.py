@@ -42,7 +42,9 @@ def create(
     words: Annotated[
         list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`: which matrix")
     ],
-    on: Annotated[Literal["push"], typer.Option("--on", help="What rings")],
+    on: Annotated[
+        Literal["push", "catalog"], typer.Option("--on", help="A push to a module's repository, or to module specs")
+    ],
     repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")],
     engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo or tekton")],
     secret: Annotated[
@@ -68,8 +70,9 @@ def create(
     dtkpipe trigger create hello --on push --repo github.com/org/hello --secret hook --engine tekton -- \
         --modules 'catalog/modules/*' --releases '4.16..4.18' --push-to quay.io/org
 
-    Of the matrix, the modules are planned that are built from this repository, when the branch is pushed to that they
-    are built from. A push rings only: what is built is the newest commit.
+    push: of the matrix, the modules are planned that are built from this repository, when the branch is pushed to that
+    they are built from. catalog: the repository has the module specs, and --modules says where in it; they are planned
+    as it has them by then. A push rings only: what is built is the newest commit.
     """
     from dtkpipe.app import triggers
     from dtkpipe.app.clusters import connect
@@ -87,12 +90,20 @@ def create(
             "--secret is not for Argo", f"its server has all of them in Secret {triggers.WEBHOOK_CLIENTS}",
             hint="leave it out",
         )  # fmt: skip
+    if on == triggers.CATALOG and path:
+        raise UsageError(
+            "--path is not for --on catalog", "the files that ring are those of --modules", hint="leave it out"
+        )
     matrix = matrix_of(words)
     pipeline = load(matrix.pipeline).name
     place = connect(where(kubeconfig, context, namespace))
-    wanted = triggers.on_push(
-        name, repository, path, secret, chosen, place.namespace, matrix, runner_image or DEFAULTS[RUNNER], Path.cwd()
-    )
+    image, here = runner_image or DEFAULTS[RUNNER], Path.cwd()
+    if on == triggers.CATALOG:
+        wanted = triggers.on_catalog(
+            name, repo, repository, secret, chosen, place.namespace, matrix, image, here
+        )  # fmt: skip
+    else:
+        wanted = triggers.on_push(name, repository, path, secret, chosen, place.namespace, matrix, image, here)
     if dry_run == "client":
         objects = list(wanted.render(chosen.name, place.namespace))
         emit(output, objects, lambda: f"trigger/{name}: {len(objects)} objects (client dry run)", [f"trigger/{name}"])
@@ -142,7 +153,7 @@ def send(
 
     It rings really: what is stale is built.
     """
-    from dtkpipe.app.trigger_test import ring_as_forge
+    from dtkpipe.app.calls import ring_as_forge
 
     came = ring_as_forge(_place(namespace, context, kubeconfig), name, url, say)
     print(f"trigger/{name} rang" + (f", {came.planner} plans" if came.planner else ": the planner before is at work"))
@@ -170,6 +181,7 @@ def answer(
     *,
     name: Name,
     words: Annotated[list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`")],
+    catalog: Annotated[str, typer.Option("--catalog", metavar="URL", help="Repository of the module specs")] = "",
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = None,
@@ -180,6 +192,8 @@ def answer(
     from dtkpipe.engines.schedules import RUNG_BY_ENV
 
     bell.off(_place(namespace, context, kubeconfig), name, os.environ.get(RUNG_BY_ENV, ""))
+    if catalog:
+        bell.fetch_catalog(catalog, say)
     submit = load("matrix").commands["submit"]
     return int(submit.main(list(words), prog_name="dtkpipe matrix submit", standalone_mode=False) or 0)
 

@@ -52,10 +52,13 @@ class Bells:
 
     def create(self, name: str, engine: str, case: str, *words: str) -> None:
         own = (name, "--on", "push", "--repo", f"github.com/{self.path}", "--engine", engine, *words)
-        secret = ("--secret", "hook") if engine == "tekton" else ()
         after = (*self.cells.matrix(case), "--pipeline", "cell.py")
-        made = self.trigger("create", *own, *secret, "--runner-image", str(self.runner), after=after)
+        made = self.trigger("create", *own, *self.secret(engine), "--runner-image", str(self.runner), after=after)
         assert made.code == 0, made.err
+
+    def secret(self, engine: str) -> tuple[str, ...]:
+        """The option that names the Secret, where there is one for each trigger."""
+        return ("--secret", "hook") if engine == "tekton" else ()
 
     def listed(self, name: str) -> dict[str, Any]:
         (one,) = (one for one in json.loads(self.trigger("list", "-o", "json").out) if one["name"] == name)
@@ -172,3 +175,27 @@ def test_what_may_not_ring_does_not(bells: Bells, engine: str, hello: str) -> No
     assert bells.call(engine, right.signed(SECRET)) < 300
     bells.quiet(engine, hello, rung=1)
     assert len(bells.planners(engine, hello)) == 1
+
+
+@both
+def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, engine: str) -> None:
+    name, cells = f"catalogue-{engine}", bells.cells
+    folder, path = cells.cli.here / name, f"{cells.namespace}/{name}"
+    cells.modules(f"{name}/modules", "first")
+    cells.git.serve(f"github.com/{path}", folder)
+    own = (name, "--on", "catalog", "--repo", f"github.com/{path}", "--engine", engine, *bells.secret(engine))
+    after = ("--modules", "modules/*", *cells.matrix(name)[2:], "--pipeline", "cell.py")
+    made = bells.trigger("create", *own, "--runner-image", str(bells.runner), after=after)
+    assert made.code == 0, made.err
+    try:
+        commit = {"added": [], "modified": ["README.md"], "removed": []}
+        bells.call(engine, push("github", path, commits=[commit]).signed(SECRET))
+        cells.modules(f"{name}/modules", "second")
+        cells.git.serve(f"github.com/{path}", folder)
+        commit["added"] = ["modules/second.yaml"]
+        bells.call(engine, push("github", path, commits=[commit]).signed(SECRET))
+        assert bells.quiet(engine, name, rung=1) == "succeeded"
+        assert (len(bells.planners(engine, name)), len(cells.runs(engine, name))) == (1, 2)
+        assert bells.listed(name)["on"] == "catalog"
+    finally:
+        assert bells.trigger("delete", name).code == 0

@@ -99,6 +99,20 @@ def test_paths_are_patterns_of_whole_names(desk: Cli, engine: str) -> None:
     assert json.dumps(r"^(drivers/.*\.c|Kbuild)$") in said
 
 
+@pytest.mark.parametrize("engine", ["argo", "tekton"])
+def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
+    secret = ("--secret", "hook") if engine == "tekton" else ()
+    words = ("all", "--on", "catalog", "--repo", "github.com/org/catalogue", "--engine", engine, *secret)
+    said = create(desk, *words, "--dry-run=client", "-o", "json", after=("--modules", "mods/*", *MATRIX[2:]))
+    assert said.code == 0, said.err
+    objects = json.loads(said.out)
+    assert of(objects, "ConfigMap")["data"] == {}
+    answer = json.dumps(objects)
+    assert '"--catalog", "https://github.com/org/catalogue", "--", "--engine"' in answer
+    assert '"--modules=/workspace/catalog/mods/*"' in answer
+    assert json.dumps("^(mods/.*)$") in selector(objects)
+
+
 @pytest.mark.parametrize(
     ("words", "after", "code", "said"),
     [
@@ -110,6 +124,8 @@ def test_paths_are_patterns_of_whole_names(desk: Cli, engine: str) -> None:
         (("x", "--on", "push", "--repo", "git.example.org/a/b", "--engine", "argo"), MATRIX, 2, "--forge github"),
         (("x", "--on", "push", "--repo", "nonsense", "--engine", "argo"), MATRIX, 2, "no repository that calls"),
         (("N/A", *PUSH[1:], "--engine", "argo"), MATRIX, 2, "cannot be the name"),
+        (("x", "--on", "catalog", *PUSH[3:], "--engine", "argo"), ("--modules", "../x", *MATRIX[2:]), 2, "not in the"),
+        (("x", "--on", "catalog", *PUSH[3:], "--engine", "argo", "--path", "x"), MATRIX, 2, "--path is not for"),
         ((*PUSH, "--engine", "argo"), (*MATRIX, "--namespace", "x"), 2, "before the --"),
         ((*PUSH, "--engine", "argo"), MATRIX, 7, "cannot be reached"),
     ],
