@@ -154,18 +154,25 @@ def _place(namespace: str, context: str, kubeconfig: Path | None) -> Place:
     return connect(where(kubeconfig, context, namespace))
 
 
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Return the options of `dtkpipe matrix submit` that `words` are. Raises what Typer finds wrong."""
+    from dtkpipe.cli.application import load
+
+    command = load("matrix").commands["submit"]
+    given: dict[str, Any] = command.make_context("dtkpipe matrix submit", list(words)).params
+    return given
+
+
 def matrix_of(words: list[str]) -> Matrix:
     """Return the matrix that words of `dtkpipe matrix submit` mean, the settings included.
 
     Raises UsageError for what the schedule says itself, and for what is for one machine.
     """
     from dtkpipe.app.schedules import Matrix
-    from dtkpipe.cli.application import load
     from dtkpipe.cli.matrix_options import options_of
     from dtkpipe.errors import UsageError
 
-    command = load("matrix").commands["submit"]
-    given: dict[str, Any] = command.make_context("dtkpipe matrix submit", list(words)).params
+    given = parsed(words)
     matrix = options_of(given)
     rest = {key: value for key, value in given.items() if key in _OWN or key in _REFUSED}
     for key, why in _REFUSED.items():

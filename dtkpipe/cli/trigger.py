@@ -10,11 +10,12 @@ import typer
 
 from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, where
 from dtkpipe.cli.output import AnyForm, TableOrJson, emit, say, table
-from dtkpipe.cli.schedule import matrix_of, time_of
+from dtkpipe.cli.schedule import matrix_of, parsed, time_of
 
 if TYPE_CHECKING:
     from dtkpipe.app.clusters import Place
     from dtkpipe.app.triggers import Rung
+    from dtkpipe.values.forge import Repository
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the trigger")]
 
@@ -46,7 +47,7 @@ def create(
         Literal["push", "catalog"], typer.Option("--on", help="A push to a module's repository, or to module specs")
     ],
     repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")],
-    engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo or tekton")],
+    engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo, tekton or github")],
     secret: Annotated[
         str, typer.Option("--secret", metavar="SECRET", help="Secret with what the repository signs with, as `token`")
     ] = "",
@@ -73,6 +74,8 @@ def create(
     push: of the matrix, the modules are planned that are built from this repository, when the branch is pushed to that
     they are built from. catalog: the repository has the module specs, and --modules says where in it; they are planned
     as it has them by then. A push rings only: what is built is the newest commit.
+
+    github: nothing is created; what is printed is a workflow for the repository's .github/workflows/.
     """
     from dtkpipe.app import triggers
     from dtkpipe.app.clusters import connect
@@ -82,7 +85,19 @@ def create(
     from dtkpipe.model.images import DEFAULTS, RUNNER
     from dtkpipe.values.forge import Repository
 
-    chosen, repository = engine_named(engine), Repository.parse(repo, forge)
+    repository = Repository.parse(repo, forge)
+    if on == triggers.CATALOG and path:
+        raise UsageError(
+            "--path is not for --on catalog", "the files that ring are those of --modules", hint="leave it out"
+        )
+    if engine == "github":
+        cluster = {
+            "--secret": secret, "--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig,
+            "--dry-run": dry_run != "none", "--runner-image": runner_image, "--output": output != "table",
+        }  # fmt: skip
+        print(_workflow(name, repository, on, path, words, [flag for flag, given in cluster.items() if given]), end="")
+        return
+    chosen = engine_named(engine)
     if chosen.name == "tekton" and not secret:
         raise UsageError("nothing says who may ring", hint="--secret NAME: a Secret, its key `token`")
     if chosen.name == "argo" and secret:
@@ -90,10 +105,6 @@ def create(
             "--secret is not for Argo", f"its server has all of them in Secret {triggers.WEBHOOK_CLIENTS}",
             hint="leave it out",
         )  # fmt: skip
-    if on == triggers.CATALOG and path:
-        raise UsageError(
-            "--path is not for --on catalog", "the files that ring are those of --modules", hint="leave it out"
-        )
     matrix = matrix_of(words)
     pipeline = load(matrix.pipeline).name
     place = connect(where(kubeconfig, context, namespace))
@@ -115,6 +126,35 @@ def create(
     calls = triggers.called_at(chosen.name, place.namespace)
     document = {"name": name, "engine": chosen.name, "on": on, "url": calls}
     emit(output, document, lambda: f"trigger/{name} created; let the repository call: {calls}", [f"trigger/{name}"])
+
+
+def _workflow(name: str, repository: Repository, on: str, paths: list[str], words: list[str], given: list[str]) -> str:
+    """Return a workflow of GitHub. `given` are flags that only a cluster takes. Raises UsageError."""
+    from dtkpipe.engines.dump import dump
+    from dtkpipe.engines.github import REBUILD, workflow
+    from dtkpipe.errors import UsageError
+    from dtkpipe.values.forge import GITHUB
+
+    if given:
+        raise UsageError(f"{given[0]} is not for --engine github", "it runs on GitHub's machines", hint="leave it out")
+    if repository.forge != GITHUB:
+        raise UsageError(f"{repository.host} runs no workflows of GitHub", hint="--engine argo or --engine tekton")
+    request, options = matrix_of(words).request, parsed(words)
+    inputs = {
+        "modules": ",".join(request.modules), "releases": request.releases, "push-to": request.push_to,
+        "arch": ",".join(one.name for one in request.arches), "variant": ",".join(request.variants),
+        "sign-cert": str(options["sign_cert"] or ""), "cells": str(options["jobs"]),
+        "retry-failed": "true" if options["retry_failed"] else "",
+    }  # fmt: skip
+    unset = parsed(["--modules=any", "--releases=any"])
+    for flag in sorted(set(options) - set(_OF_REBUILD)):
+        if options[flag] != unset[flag]:
+            raise UsageError(f"--{flag.replace('_', '-')} is not for --engine github", f"{REBUILD} has no such input")
+    rings = request.modules if on == "catalog" else paths
+    return dump([workflow(name, repository.path, rings, {key: text for key, text in inputs.items() if text})])
+
+
+_OF_REBUILD = ("modules", "releases", "push_to", "arch", "variant", "sign_cert", "jobs", "retry_failed")
 
 
 def list_triggers(
