@@ -6,6 +6,7 @@ has gone: then a later push makes a new one. docs/adr/0016-bells.md.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,11 +19,14 @@ from dtkpipe.app.triggers import BELLS, CATALOG_FOLDER
 from dtkpipe.clients.cluster import Object, Resource
 from dtkpipe.engines.schedules import RUNG_BY, SCHEDULE
 from dtkpipe.engines.triggers import bell_name
+from dtkpipe.errors import RunUnknownError, UnreachableError
 from dtkpipe.values.source import Source
 
 APART = 20.0
 """Seconds between two planners of one trigger: whatever is pushed meanwhile is one planning."""
 
+_PAUSES = (10, 30, 90)
+"""Seconds until something is asked again that did not answer."""
 _LOOK = 10.0
 """Seconds of one look at something that is waited for."""
 
@@ -91,9 +95,29 @@ def off(place: Place, name: str, bell: str) -> None:
     _until(place, BELLS[engine], bell_name(name), bell, "")
 
 
-def fetch_catalog(url: str, say: Callable[[str], None]) -> None:
+def again(plan: Callable[[], int], say: Callable[[str], None]) -> int:
+    """Do it until it does not end with something that did not answer, a few times; return its exit code.
+
+    A push rings once: what could not be asked then would be asked by nobody.
+    """
+    for pause in _PAUSES:
+        try:
+            code = plan()
+        except UnreachableError as error:
+            code = error.exit_code
+            say(f"{error}")
+        if code not in (UnreachableError.exit_code, RunUnknownError.exit_code):
+            return code
+        say(f"something does not answer: again in {pause} s")
+        time.sleep(pause)
+    return plan()
+
+
+def fetch_catalog(url: str, say: Callable[[str], None]) -> int:
     """Fetch the newest commit of the repository of module specs. Raises what `dtkpipe.source.fetch.fetch` raises."""
     from dtkpipe.source.fetch import fetch
 
     folder = Path(CATALOG_FOLDER)
+    shutil.rmtree(folder, ignore_errors=True)
     say(f"module specs: {fetch(Source.parse(url, here=folder), folder).title}")
+    return 0

@@ -233,9 +233,11 @@ def answer(
 
     bell.off(_place(namespace, context, kubeconfig), name, os.environ.get(RUNG_BY_ENV, ""))
     if catalog:
-        bell.fetch_catalog(catalog, say)
+        bell.again(lambda: bell.fetch_catalog(catalog, say), say)
     submit = load("matrix").commands["submit"]
-    return int(submit.main(list(words), prog_name="dtkpipe matrix submit", standalone_mode=False) or 0)
+    return bell.again(
+        lambda: int(submit.main(list(words), prog_name="dtkpipe matrix submit", standalone_mode=False) or 0), say
+    )
 
 
 def _place(namespace: str, context: str, kubeconfig: Path | None) -> Place:

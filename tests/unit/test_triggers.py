@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dtkpipe.errors import UsageError
+from dtkpipe.app import bell
+from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
 from tests.fixtures.api import FakeApi
 from tests.fixtures.cli import Cli, Said
@@ -155,3 +156,19 @@ def test_pushes_are_signed() -> None:
     expected = hmac.new(b"s3cret", call.body, hashlib.sha256).hexdigest()
     assert call.headers["X-Hub-Signature-256"] == f"sha256={expected}"
     assert push(Repository.parse("gitlab.com/a/b"), "refs/heads/main", "main", "s").headers["X-Gitlab-Token"] == "s"
+
+
+def test_what_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bell, "_PAUSES", (0, 0))
+    ends = [UnreachableError("gone"), RunUnknownError.exit_code, 10]
+
+    def plan() -> int:
+        end = ends.pop(0)
+        if isinstance(end, UnreachableError):
+            raise end
+        return end
+
+    said: list[str] = []
+    assert bell.again(plan, said.append) == 10
+    assert (ends, said.count("something does not answer: again in 0 s")) == ([], 2)
+    assert bell.again(lambda: 10, said.append) == 10, "red cells are no reason"
