@@ -56,6 +56,8 @@ class Schedule:
     """On what it rings, when it is a trigger."""
     suspended: bool = False
     """It has no times."""
+    bare: bool = False
+    """Its program needs no files and no credentials."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Annotations of what fires."""
 
@@ -139,12 +141,13 @@ def job(schedule: Schedule, labels: Mapping[str, str], **more: int) -> Object:
 
 def _task(schedule: Schedule) -> Task:
     """Return the planner as a task: its container is that of every other."""
-    secrets = (REGISTRY_AUTH, GIT)
+    secrets = () if schedule.bare else (REGISTRY_AUTH, GIT)
+    memory = "128Mi" if schedule.bare else "256Mi"
     program = Program(image=RUNNER, argv=tuple(schedule.argv), env=tuple(SECRET_ENV[one] for one in secrets))
     return Task(
         name="planner", description="Submits a matrix", program=program, secrets=tuple(map(_by_name, secrets)),
         rights=Rights(service_account=PLANNER), retries=2,
-        resources=Resources(cpu="100m", memory="256Mi", memory_limit="1Gi", scratch="1Gi"),
+        resources=Resources(cpu="100m", memory=memory, memory_limit="1Gi", scratch="1Gi"),
     )  # fmt: skip
 
 
@@ -155,6 +158,8 @@ def _by_name(secret: Secret) -> Secret:
 
 def _container(task: Task, schedule: Schedule) -> dict[str, Any]:
     made = container(task, task.program, _PLAIN, {RUNNER: schedule.image})
+    if schedule.bare:
+        return made
     mounted = {"name": "schedule", "mountPath": FOLDER, "readOnly": True}
     rung = {"name": RUNG_BY_ENV, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{RUNG_BY}']"}}}
     env = [*made["env"], *([rung] if schedule.trigger else [])]
@@ -162,6 +167,8 @@ def _container(task: Task, schedule: Schedule) -> dict[str, Any]:
 
 
 def _volumes(task: Task, schedule: Schedule) -> list[dict[str, Any]]:
+    if schedule.bare:
+        return volumes(task, _PLAIN)
     items = [{"key": _key(path), "path": path} for path in schedule.files]
     return [*volumes(task, _PLAIN), {"name": "schedule", "configMap": {"name": held(schedule), "items": items}}]
 

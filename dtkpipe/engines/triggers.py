@@ -61,7 +61,7 @@ def render(schedule: Schedule, bell: Bell, engine: str, ring: Sequence[str]) -> 
     Raises UsageError for words that Kubernetes or Argo would not take as data.
     """
     carried({f"word {number}": word for number, word in enumerate(ring, 1)})
-    rung = dataclasses.replace(schedule, argv=ring)
+    rung = dataclasses.replace(schedule, argv=ring, bare=True)
     made = render_schedule(schedule, engine)
     if engine == "argo":
         return (*made, _bell_template(rung), _binding(schedule, bell))

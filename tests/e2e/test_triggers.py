@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,8 @@ class Bells:
 
     cells: Cells
     runner: ImageRef
+    seen: set[str] = field(default_factory=set)
+    """Every planner that was there at some time: the cluster keeps the last three."""
 
     @property
     def path(self) -> str:
@@ -69,7 +72,9 @@ class Bells:
         return [str(one["metadata"]["name"]) for one in found]
 
     def planners(self, engine: str, name: str) -> list[str]:
-        return self.names(KINDS[engine].starts.words, "-l", f"{SCHEDULE}={name}")
+        found = self.names(KINDS[engine].starts.words, "-l", f"{SCHEDULE}={name}")
+        self.seen.update(found)
+        return found
 
     def bell(self, engine: str, name: str) -> bool:
         return bell_name(name) in self.names(BELLS[engine].words)
@@ -118,7 +123,7 @@ def bells(
 @pytest.fixture
 def hello(bells: Bells, engine: str) -> Iterator[str]:
     """A trigger for one module, whose source is pushed to."""
-    name = f"hello-{engine}"
+    name = f"hello-{secrets.token_hex(2)}-{engine}"  # what is late of one test must not ring in another
     bells.cells.modules(name, "hello")
     bells.create(name, engine, name)
     yield name
@@ -133,18 +138,19 @@ def test_a_push_is_built_and_its_doubles_are_not(bells: Bells, engine: str, hell
     assert len(bells.cells.runs(engine, hello)) == 1
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: bells.call(engine, call), range(200)))
-    assert {answer for answer in answers if answer >= 300} <= ({500} if engine == "argo" else set()), "the bell was on"
+    # Argo's server says so when the bell was on; Tekton's listener, when it has more to do than it gets done.
+    assert {answer for answer in answers if answer >= 300} <= {500 if engine == "argo" else 503}
     assert bells.quiet(engine, hello, rung=2) == "succeeded"
-    planners = len(bells.planners(engine, hello))
-    assert 2 <= planners <= 4, "most of them found the bell on"
     assert len(bells.cells.runs(engine, hello)) == 1, "the same commit is built once"
     bells.cells.commit()
     late = push("github", bells.path, number=7).signed(SECRET)
     early = push("github", bells.path, number=3).signed(SECRET)
     for one in (late, early, late):
         bells.call(engine, one)
-    assert bells.quiet(engine, hello, rung=planners) == "succeeded"
-    assert len(bells.cells.runs(engine, hello)) == 2, "the newest commit, in whatever order calls come"
+    bells.cells.cluster.wait("the newest is built", lambda: len(bells.cells.runs(engine, hello)) == 2, _SECONDS)
+    assert bells.quiet(engine, hello, rung=2) == "succeeded"
+    assert len(bells.cells.runs(engine, hello)) == 2, "in whatever order calls come"
+    assert len([one for one in bells.seen if one.startswith(hello)]) <= 8, "most of them found the bell on"
     tested = bells.trigger("test", hello, *(("--url", bells.url(engine)) if engine == "argo" else ()))
     assert (tested.code, f"trigger/{hello} rang" in tested.out) == (0, True), tested.err
 
@@ -197,5 +203,44 @@ def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, engine: str) -> None
         assert bells.quiet(engine, name, rung=1) == "succeeded"
         assert (len(bells.planners(engine, name)), len(cells.runs(engine, name))) == (1, 2)
         assert bells.listed(name)["on"] == "catalog"
+    finally:
+        assert bells.trigger("delete", name).code == 0
+
+
+@both
+def test_gitlab_rings_for_the_files_that_count(bells: Bells, engine: str) -> None:
+    name, cells = f"lab-{engine}", bells.cells
+    folder, path = cells.cli.here / name, f"{cells.namespace}/group/source"
+    source = folder / "source"
+    source.mkdir(parents=True)
+    (source / "Makefile").write_text("obj-m := a.o\n")
+    cells.git.serve(f"gitlab.com/{path}", source)
+    spec = f"apiVersion: dtkpipe/v1\nname: lab\nsource: {{repo: 'https://gitlab.com/{path}', ref: main}}\n"
+    (folder / "lab.yaml").write_text(f"{spec}build: {{recipe: kbuild}}\n")
+    own = (name, "--on", "push", "--repo", f"gitlab.com/{path}", "--path", "app/*", "--engine", engine)
+    after = (*cells.matrix(name), "--pipeline", "cell.py")
+    made = bells.trigger("create", *own, *bells.secret(engine), "--runner-image", str(bells.runner), after=after)
+    assert made.code == 0, made.err
+    try:
+        readme = {"added": [], "modified": ["README.md"], "removed": []}
+        right = push("gitlab", path, total_commits_count=2)
+        silent = (
+            push("gitlab", path, commits=[readme], total_commits_count=1).signed(SECRET),
+            push("gitlab", path, branch="topic", default="topic").signed(SECRET),
+            push("gitlab", path, after="0" * 40).signed(SECRET),
+            replace(right, headers={"X-Gitlab-Event": "Merge Request Hook"}).signed(SECRET),
+            right.signed("guessed"),
+            right,
+        )
+        for call in silent:
+            bells.call(engine, call)
+        time.sleep(5)
+        assert (bells.bell(engine, name), bells.planners(engine, name)) == (False, []), "something rang"
+        cut = push("gitlab", path, commits=[readme], total_commits_count=40)
+        assert bells.call(engine, cut.signed(SECRET)) < 300, "of which not all is said"
+        assert bells.quiet(engine, name, rung=1) == "succeeded"
+        assert bells.call(engine, right.signed(SECRET)) < 300
+        assert bells.quiet(engine, name, rung=2) == "succeeded"
+        assert len(cells.runs(engine, name)) == 1
     finally:
         assert bells.trigger("delete", name).code == 0
