@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dtkpipe.app.clusters import Engine, Place, installed
 from dtkpipe.app.compile import refuse_local_source
@@ -27,7 +27,7 @@ from dtkpipe.clients.cluster import (
     resource_of,
 )
 from dtkpipe.engines.rights import PLANNER
-from dtkpipe.engines.schedules import FOLDER, NAME_LIMIT, SCHEDULE, Schedule, render
+from dtkpipe.engines.schedules import FOLDER, NAME_LIMIT, SCHEDULE, TRIGGER, Schedule, render
 from dtkpipe.errors import (
     EXIT_CODES,
     DtkpipeError,
@@ -93,20 +93,14 @@ def schedule(name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matr
 
 def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Return the files that the planner takes along, and its words."""
-    request, files = matrix.request, dict[str, str]()
+    request = matrix.request
     fetched = {pattern: found[0] for pattern in request.modules if (found := in_git(pattern))}
-    chosen = choose([pattern for pattern in request.modules if pattern not in fetched], here)
     for catalogue in fetched.values():
         refuse_local_source(catalogue.repo)
-    if chosen.broken:
-        error = chosen.broken[0].error
-        raise InvalidError(error.what, *error.details, hint=error.hint)
-    for module in chosen.good:
-        refuse_local_source(module.source.repo)
-        files[f"modules/{_file(module.name)}-{len(files)}.yaml"] = module.file.read_text()
+    files = _specs([pattern for pattern in request.modules if pattern not in fetched], here)
     words = [("--modules", pattern) for pattern in fetched]
     words += [("--modules", f"{FOLDER}/modules/*.yaml")] * bool(files)
-    words += [("--releases", request.releases)]
+    words.append(("--releases", request.releases))
     words += [("--arch", ",".join(one.name for one in request.arches)), ("--variant", ",".join(request.variants))]
     words += [
         (flag, value)
@@ -130,6 +124,18 @@ def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str,
     elif matrix.pipeline:
         words.append(("--pipeline", matrix.pipeline))
     return files, words
+
+
+def _specs(patterns: Sequence[str], here: Path) -> dict[str, str]:
+    """Return the module specs that go along. Raises InvalidError for one that is broken, UsageError for a folder."""
+    chosen, files = choose(patterns, here), dict[str, str]()
+    if chosen.broken:
+        error = chosen.broken[0].error
+        raise InvalidError(error.what, *error.details, hint=error.hint)
+    for module in chosen.good:
+        refuse_local_source(module.source.repo)
+        files[f"modules/{_file(module.name)}-{len(files)}.yaml"] = module.file.read_text()
+    return files
 
 
 def _of_params(params: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -166,18 +172,31 @@ def create(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: s
     Raises ExistsError for a name that is taken, NotFoundError where the pipeline or the planner's account is missing,
     and what the cluster says against it.
     """
-    cluster, objects = place.cluster, render(wanted, engine.name)
-    if there := _find(place, wanted.name):
-        raise ExistsError(
-            f"there is a schedule `{wanted.name}` already: {there[0]}", f"in: {place}",
-            hint=f"dtkpipe schedule delete {wanted.name} -n {place.namespace}, or another name",
-        )  # fmt: skip
+    objects = render(wanted, engine.name)
+    check(wanted, engine, place, pipeline, how)
+    make(place, objects, dry_run=dry_run)
+
+
+def check(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: str) -> None:
+    """See that a schedule can be made. Raises what `create` raises."""
+    cluster = place.cluster
+    for called, there in (("schedule", find(place, wanted.name)), ("trigger", find(place, wanted.name, trigger=True))):
+        if there:
+            raise ExistsError(
+                f"there is a {called} `{wanted.name}` already: {there[0]}", f"in: {place}",
+                hint=f"dtkpipe {called} delete {wanted.name} -n {place.namespace}, or another name",
+            )  # fmt: skip
     installed(place, engine, pipeline, how)
     if cluster.find(SERVICE_ACCOUNTS, PLANNER, place.namespace) is None:
         raise NotFoundError(
             f"there is no account {PLANNER} in namespace {place.namespace}", "schedules run as it",
             hint=f"dtkpipe install --engine {engine.name} -n {place.namespace}",
         )  # fmt: skip
+
+
+def make(place: Place, objects: Sequence[Object], *, dry_run: bool) -> None:
+    """Create objects, all of them or none. Raises what the cluster says against one."""
+    cluster = place.cluster
     for one in objects:
         cluster.create(resource_of(one), one, place.namespace, dry_run=True)
     made: list[Object] = []
@@ -187,7 +206,7 @@ def create(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: s
     except DtkpipeError:
         for one in reversed(made):
             with suppress(DtkpipeError):
-                _delete(place, resource_of(one), one)
+                remove(place, resource_of(one), one)
         raise
 
 
@@ -211,14 +230,16 @@ class Listed:
 def listed(place: Place, now: datetime) -> list[Listed]:
     """Return all schedules of a namespace, by name."""
     found = [
-        _listed(place, engine, one, now) for engine, kind in KINDS.items() for one in _all(place, kind.crons, SCHEDULE)
+        of(place, engine, one, now)
+        for engine, kind in KINDS.items()
+        for one in every(place, kind.crons, f"{SCHEDULE},!{TRIGGER}")
     ]
     return sorted(found, key=lambda one: (one.name, one.engine))
 
 
 def suspend(place: Place, name: str, *, suspended: bool) -> bool:
     """Let a schedule fire no more, or again. False: it was so already. Raises NotFoundError."""
-    engine, one = _existing(place, name)
+    engine, one = existing(place, name)
     if bool(one["spec"].get("suspend")) == suspended:
         return False
     place.cluster.patch(KINDS[engine].crons, name, place.namespace, {"spec": {"suspend": suspended}})
@@ -227,19 +248,25 @@ def suspend(place: Place, name: str, *, suspended: bool) -> bool:
 
 def delete(place: Place, name: str) -> None:
     """Delete a schedule and what belongs to it; cells at work go on. Raises NotFoundError."""
-    engine, one = _existing(place, name)
-    _delete(place, KINDS[engine].crons, one)
+    remove_all(place, *existing(place, name))
+
+
+def remove_all(place: Place, engine: str, one: Object) -> None:
+    """Delete what fires, and all that belongs to it."""
+    name = one["metadata"]["name"]
+    remove(place, KINDS[engine].crons, one)
     templates = (WORKFLOW_TEMPLATES,) if engine == "argo" else ()
     for resource in (*templates, CONFIG_MAPS):
-        for held in _all(place, resource, f"{SCHEDULE}={name}"):
-            _delete(place, resource, held)
+        for held in every(place, resource, f"{SCHEDULE}={name}"):
+            remove(place, resource, held)
 
 
-def _delete(place: Place, resource: Resource, one: Object) -> None:
+def remove(place: Place, resource: Resource, one: Object) -> None:
+    """Delete that very object. Raises ConflictError where another has its name now."""
     place.cluster.delete(resource, one["metadata"]["name"], place.namespace, uid=str(one["metadata"]["uid"]))
 
 
-def _all(place: Place, resource: Resource, labels: str) -> list[Object]:
+def every(place: Place, resource: Resource, labels: str) -> list[Object]:
     """Return the objects with such labels; none on a cluster that has no such kind."""
     try:
         return place.cluster.list(resource, place.namespace, labels=labels)
@@ -247,54 +274,65 @@ def _all(place: Place, resource: Resource, labels: str) -> list[Object]:
         return []
 
 
-def _find(place: Place, name: str) -> tuple[str, Object] | None:
+def find(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Object] | None:
+    """Return the engine and the object of a schedule, or of a trigger; None where there is none."""
     for engine, kind in KINDS.items():
         one = place.cluster.find(kind.crons, name, place.namespace) if _NAME.fullmatch(name) else None
-        if one and SCHEDULE in (one["metadata"].get("labels") or {}):
+        labels = (one["metadata"].get("labels") or {}) if one else {}
+        if one and SCHEDULE in labels and (TRIGGER in labels) is trigger:
             return engine, one
     return None
 
 
-def _existing(place: Place, name: str) -> tuple[str, Object]:
-    if found := _find(place, name):
+def existing(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Object]:
+    """Return the engine and the object of a schedule, or of a trigger. Raises NotFoundError."""
+    if found := find(place, name, trigger=trigger):
         return found
     import difflib
 
-    names = [one["metadata"]["name"] for kind in KINDS.values() for one in _all(place, kind.crons, SCHEDULE)]
+    selector, called = (TRIGGER, "trigger") if trigger else (f"{SCHEDULE},!{TRIGGER}", "schedule")
+    names = [one["metadata"]["name"] for kind in KINDS.values() for one in every(place, kind.crons, selector)]
     near = difflib.get_close_matches(name, names, n=1)
     raise NotFoundError(
-        f"there is no schedule `{name[:80]}`", f"looked in: {place}",
-        hint=f"did you mean `{near[0]}`?" if near else "dtkpipe schedule list",
+        f"there is no {called} `{name[:80]}`", f"looked in: {place}",
+        hint=f"did you mean `{near[0]}`?" if near else f"dtkpipe {called} list",
     )  # fmt: skip
 
 
-def _listed(place: Place, engine: str, one: Object, now: datetime) -> Listed:
+def of(place: Place, engine: str, one: Object, now: datetime) -> Listed:
+    """Return how a schedule stands, from its object."""
     kind, spec, status = KINDS[engine], one["spec"], one.get("status") or {}
     name, suspended = str(one["metadata"]["name"]), bool(spec.get("suspend"))
     expression = spec["schedule"] if engine == "tekton" else spec["schedules"][0]
     zone = str(spec.get("timeZone") or spec.get("timezone") or "UTC")
-    last = status.get(kind.last)
-    run, outcome = _last_start(place, kind, name)
+    last = _last_start(place, kind, name)
     refused = [str(said.get("message")) for said in status.get("conditions") or () if said.get("status") == "True"]
     return Listed(
         name=name, engine=engine, cron=expression, zone=zone, suspended=suspended,
         next=None if suspended else Cron(expression, zone).next(now).astimezone(UTC),
-        last=datetime.fromisoformat(last) if last else None, outcome=refused[0] if refused else outcome, run=run,
+        last=datetime.fromisoformat(fired) if (fired := status.get(kind.last) or last.when) else None,
+        outcome=refused[0] if refused else last.outcome, run=last.run,
     )  # fmt: skip
 
 
-def _last_start(place: Place, kind: Kind, name: str) -> tuple[str, str]:
+class _Start(NamedTuple):
+    run: str = ""
+    when: str = ""
+    outcome: str = ""
+
+
+def _last_start(place: Place, kind: Kind, name: str) -> _Start:
     """Return what a schedule started last, and how it ended."""
-    starts = _all(place, kind.starts, f"{SCHEDULE}={name}")
+    starts = every(place, kind.starts, f"{SCHEDULE}={name}")
     if not starts:
-        return "", ""
+        return _Start()
     last = max(starts, key=lambda one: str(one["metadata"].get("creationTimestamp")))
-    run = str(last["metadata"]["name"])
-    state = _state(last)
-    return run, _why(place, name, run) if state == "failed" else state
+    run, state = str(last["metadata"]["name"]), state_of(last)
+    outcome = _why(place, name, run) if state == "failed" else state
+    return _Start(run, str(last["metadata"].get("creationTimestamp") or ""), outcome)
 
 
-def _state(one: Object) -> str:
+def state_of(one: Object) -> str:
     """Return how a Workflow or a Job goes."""
     status = one.get("status") or {}
     if phase := str(status.get("phase") or ""):
@@ -305,7 +343,7 @@ def _state(one: Object) -> str:
 
 def _why(place: Place, name: str, run: str) -> str:
     """Return why a planner failed: what its exit code means."""
-    for pod in _all(place, PODS, f"{SCHEDULE}={name}"):
+    for pod in every(place, PODS, f"{SCHEDULE}={name}"):
         labels: Mapping[str, Any] = pod["metadata"].get("labels") or {}
         if run not in (labels.get("workflows.argoproj.io/workflow"), labels.get("batch.kubernetes.io/job-name")):
             continue

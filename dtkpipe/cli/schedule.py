@@ -74,7 +74,7 @@ def create(
     from dtkpipe.values.cron import Cron
 
     when, chosen = Cron.parse(cron, timezone), engine_named(engine)
-    matrix = _matrix(words)
+    matrix = matrix_of(words)
     pipeline = load(matrix.pipeline).name
     place = connect(where(kubeconfig, context, namespace))
     wanted = schedules.schedule(
@@ -90,7 +90,7 @@ def create(
     if dry_run == "server":
         say("nothing was made, the cluster takes it: --dry-run=server")
     document = {"name": name, "engine": chosen.name, "next": first.isoformat()}
-    emit(output, document, lambda: f"schedule/{name} created, first at {_time(first)}", [f"schedule/{name}"])
+    emit(output, document, lambda: f"schedule/{name} created, first at {time_of(first)}", [f"schedule/{name}"])
 
 
 def list_schedules(
@@ -154,23 +154,30 @@ def _place(namespace: str, context: str, kubeconfig: Path | None) -> Place:
     return connect(where(kubeconfig, context, namespace))
 
 
-def _matrix(words: list[str]) -> Matrix:
-    """Return the matrix that words of `dtkpipe matrix submit` mean, the settings included.
-
-    Raises UsageError for what a schedule says itself, and for what is for one machine.
-    """
-    from dtkpipe.app.schedules import Matrix
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Return the options of `dtkpipe matrix submit` that `words` are. Raises what Typer finds wrong."""
     from dtkpipe.cli.application import load
-    from dtkpipe.cli.matrix_options import options_of
-    from dtkpipe.errors import UsageError
 
     command = load("matrix").commands["submit"]
     given: dict[str, Any] = command.make_context("dtkpipe matrix submit", list(words)).params
+    return given
+
+
+def matrix_of(words: list[str]) -> Matrix:
+    """Return the matrix that words of `dtkpipe matrix submit` mean, the settings included.
+
+    Raises UsageError for what the schedule says itself, and for what is for one machine.
+    """
+    from dtkpipe.app.schedules import Matrix
+    from dtkpipe.cli.matrix_options import options_of
+    from dtkpipe.errors import UsageError
+
+    given = parsed(words)
     matrix = options_of(given)
     rest = {key: value for key, value in given.items() if key in _OWN or key in _REFUSED}
     for key, why in _REFUSED.items():
         if rest.get(key) and rest[key] not in ("local", "table"):
-            raise UsageError(f"--{key.replace('_', '-')} is not for the matrix of a schedule", why)
+            raise UsageError(f"--{key.replace('_', '-')} is not for a matrix that runs by itself", why)
     if not matrix.request.push_to:
         raise UsageError("nothing says where images go", hint="--push-to quay.io/org, behind the --")
     options = {"--jobs": str(rest["jobs"]), "--cell-timeout": str(rest["cell_timeout"])}
@@ -181,7 +188,7 @@ def _matrix(words: list[str]) -> Matrix:
 
 
 _OWN = ("jobs", "cell_timeout", "retry_failed", "pipeline")
-_THERE = "the schedule says where it is: give it before the --"
+_THERE = "runs are where the schedule or trigger is: give it before the --"
 _KEY = "keys and credentials are Secrets in the namespace of the runs"
 _REFUSED = {
     "engine": _THERE, "namespace": _THERE, "context": _THERE, "kubeconfig": _THERE, "sign_key": _KEY,
@@ -189,14 +196,15 @@ _REFUSED = {
 }  # fmt: skip
 
 
-def _time(when: datetime | None) -> str:
+def time_of(when: datetime | None) -> str:
+    """Return a time as lists show it."""
     return f"{when:%Y-%m-%d %H:%M %Z}" if when else "-"
 
 
 def _row(one: Listed) -> tuple[str, ...]:
     return (
-        one.name, one.engine, one.cron, one.zone, "suspended" if one.suspended else _time(one.next), _time(one.last),
-        one.outcome or "-", one.run or "-",
+        one.name, one.engine, one.cron, one.zone, "suspended" if one.suspended else time_of(one.next),
+        time_of(one.last), one.outcome or "-", one.run or "-",
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dtkpipe import __version__
 from dtkpipe.engines.rendered import Object
-from dtkpipe.engines.rights import ACCOUNTS, BUILD, EXECUTOR, TOKENLESS, Account, Scope
+from dtkpipe.engines.rights import ACCOUNTS, BUILD, CALLERS, EXECUTOR, TOKENLESS, Account, Scope
 
 NAMESPACE = "dtkpipe"
 TARGET_NAMESPACE = "dtkpipe-drivers"
@@ -52,7 +52,7 @@ def objects(engine: str, namespace: str, target: str) -> list[Object]:
         home = namespace if account.tasks else target
         one = _object("v1", "ServiceAccount", account.name, _instance(account.engine), home)
         made.append({**one, "automountServiceAccountToken": False} if account.name in TOKENLESS else one)
-        if account.name == EXECUTOR:
+        if account.name in (EXECUTOR, *CALLERS.values()):
             made.append(_token(account.name, home))
         made += _bound(account, engine, namespace, target)
         if account.privileged:
@@ -62,7 +62,7 @@ def objects(engine: str, namespace: str, target: str) -> list[Object]:
 
 
 def _token(account: str, namespace: str) -> Object:
-    """Return the Secret in which Argo looks for its executor's token (argo-workflows, util/secrets: its name)."""
+    """Return the Secret in which Argo looks for an account's token (argo-workflows, util/secrets: its name)."""
     made = _object("v1", "Secret", f"{account}.service-account-token", _instance("argo"), namespace)
     made["metadata"]["annotations"] = {"kubernetes.io/service-account.name": account}
     return {**made, "type": "kubernetes.io/service-account-token"}

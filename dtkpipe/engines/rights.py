@@ -8,11 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from dtkpipe.values.forge import TITLES
+
 BUILD = "dtkpipe-build"
 EXECUTOR = "dtkpipe-executor"
 """The account of Argo's executor, which runs beside every task's program: its token is in no program's reach."""
 PLANNER = "dtkpipe-planner"
-"""The account of schedules: it submits matrices."""
+"""The account of schedules and triggers: it submits matrices."""
+BELL = "dtkpipe-bell"
+"""The account of Tekton's event listener: it rings."""
+CALLERS = {"github": "dtkpipe-github", "gitlab": "dtkpipe-gitlab"}
+"""Forge -> the account that Argo's server rings as when that one has called."""
 
 
 class Scope(Enum):
@@ -67,6 +73,23 @@ def _planned(resource: str, engine: str, *verbs: str, why: str) -> Right:
 
 _MAKE = "to make a run for each cell, and see how it ends; it changes and ends none"
 _INSTALLED = "to see that the pipeline is installed, and in which version"
+_PLANS = "a trigger's bell starts the planner, one at a time"
+_LISTEN = "to know which triggers there are, and what they ask for"
+_RING = "to make the bell of a trigger: an object with a fixed name, and nothing that came with a call in it"
+
+
+def _caller(forge: str) -> Account:
+    return Account(
+        name=CALLERS[forge], engine="argo",
+        what=f"Argo's server, when {TITLES[forge]} has called and its signature is right",
+        rights=(
+            _planned("workfloweventbindings.argoproj.io", "argo", "list", why=_LISTEN),
+            _planned("workflowtemplates.argoproj.io", "argo", "get", why=_LISTEN),
+            _planned("workflows.argoproj.io", "argo", "create", why=_RING),
+        ),
+    )  # fmt: skip
+
+
 _NODES = "to see which nodes have the kernel, and which are down"
 ACCOUNTS = (
     Account(name="dtkpipe-task", what="tasks that need nothing of the cluster"),
@@ -150,10 +173,13 @@ ACCOUNTS = (
     ),
     Account(
         name=PLANNER,
-        what="`dtkpipe schedule`: starts `matrix submit`, which makes runs; the runs' tasks have accounts of their own",
+        what="schedules and triggers: `matrix submit`, which makes runs; the runs' tasks have accounts of their own",
         rights=(
             _planned("workflows.argoproj.io", "argo", "create", "get", "list", "watch", why=_MAKE),
             _planned("workflowtemplates.argoproj.io", "argo", "get", why=_INSTALLED),
+            _planned("cronworkflows.argoproj.io", "argo", "get", why=_PLANS),
+            _planned("cronjobs.batch", "tekton", "get", why=_PLANS),
+            _planned("jobs.batch", "tekton", "create", "get", "list", "watch", why=_PLANS),
             _planned("pipelineruns.tekton.dev", "tekton", "create", "get", "list", "watch", why=_MAKE),
             _planned("pipelines.tekton.dev", "tekton", "get", why=_INSTALLED),
             _planned("taskruns.tekton.dev", "tekton", "list", why="the parts of a run: how each task ended"),
@@ -166,6 +192,27 @@ ACCOUNTS = (
             ),
         ),
     ),
+    Account(
+        name=BELL,
+        engine="tekton",
+        what="Tekton's event listener, which makes a Job when a forge has called",
+        rights=(
+            *(
+                _planned(f"{one}.triggers.tekton.dev", "tekton", "get", "list", "watch", why=_LISTEN)
+                for one in ("eventlisteners", "interceptors", "triggerbindings", "triggers", "triggertemplates")
+            ),
+            *(
+                Right(
+                    resource=f"{one}.triggers.tekton.dev", verbs=("get", "list", "watch"), scope=Scope.CLUSTER,
+                    engine="tekton", why="what checks signatures and filters is the same for all namespaces",
+                )
+                for one in ("clusterinterceptors", "clustertriggerbindings")
+            ),
+            _planned("jobs.batch", "tekton", "create", why=_RING),
+        ),
+    ),
+    _caller("github"),
+    _caller("gitlab"),
     Account(
         name="dtkpipe-driver",
         what="drivers: their pods load modules and need no API; on OpenShift the SCC `privileged`",

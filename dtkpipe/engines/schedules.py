@@ -1,14 +1,15 @@
 """Schedules as objects of an engine: what starts the planner, and what it takes along. Pure.
 
 Argo has CronWorkflow for it (argo-workflows, cron_workflow_types.go), beside Tekton it is Kubernetes' own CronJob
-(batch/v1). Both start `dtkpipe matrix submit`, never two at a time; one that was missed is caught up once.
+(batch/v1). Both start `dtkpipe matrix submit`, never two at a time; one that was missed is caught up once. A trigger
+(triggers.py) is a schedule that fires by its bell.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dtkpipe import __version__
@@ -22,13 +23,19 @@ from dtkpipe.values.cron import Cron
 
 SCHEDULE = "dtkpipe.io/schedule"
 """Label of all that belongs to a schedule: its name."""
+TRIGGER = "dtkpipe.io/trigger"
+"""Label of all that belongs to a schedule that is a trigger: on what it rings."""
+RUNG_BY = "dtkpipe.io/rung-by"
+"""Label of the pod of a planner: uid of the bell that it answers."""
+RUNG_BY_ENV = "RUNG_BY"
+"""The same, for the program in it."""
 FOLDER = "/etc/dtkpipe/schedule"
 """Where the planner's pod has its files."""
 NAME_LIMIT = 52
 """Characters of a name: engines add the time to it, and Kubernetes takes 63."""
 CATCH_UP = 3600
 """Seconds in which a missed start is caught up, once."""
-_DAY = 86400
+DAY = 86400
 """Seconds that a planner may take: one that hangs keeps the next from starting."""
 _KEPT = {"successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 3}
 _PLAIN = Spelling(
@@ -45,6 +52,14 @@ class Schedule:
     argv: Sequence[str]
     files: Mapping[str, str]
     image: str
+    trigger: str = ""
+    """On what it rings, when it is a trigger."""
+    suspended: bool = False
+    """It has no times."""
+    bare: bool = False
+    """Its program needs no files and no credentials."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of what fires."""
 
 
 def render(schedule: Schedule, engine: str) -> tuple[Object, ...]:
@@ -54,68 +69,85 @@ def render(schedule: Schedule, engine: str) -> tuple[Object, ...]:
     """
     carried({f"word {number}": word for number, word in enumerate(schedule.argv, 1)})
     data = {_key(path): text for path, text in schedule.files.items()}
-    held = {**_object("v1", "ConfigMap", _held(schedule), schedule), "data": data}
+    files = {**schedule_object("v1", "ConfigMap", held(schedule), schedule), "data": data}
     if engine == "argo":
-        return (held, _template(schedule), _cron_workflow(schedule))
-    return (held, _cron_job(schedule))
+        return (files, _template(schedule), _cron_workflow(schedule))
+    return (files, _cron_job(schedule))
 
 
 def _template(schedule: Schedule) -> Object:
     """Return the WorkflowTemplate: where Argo is told to be strict, it runs nothing but those."""
+    made = schedule_object("argoproj.io/v1alpha1", "WorkflowTemplate", held(schedule), schedule)
+    return {**made, "spec": workflow(schedule, pod_labels(schedule))}
+
+
+def workflow(schedule: Schedule, labels: Mapping[str, str]) -> Object:
+    """Return the spec of a Workflow that runs the schedule's argv in the planner's pod."""
     task = _task(schedule)
-    made = _object("argoproj.io/v1alpha1", "WorkflowTemplate", _held(schedule), schedule)
     planner = {
         "name": task.name, "container": {**_container(task, schedule), "resources": resources(task, task.program)},
         "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
-        "activeDeadlineSeconds": _DAY,
+        "activeDeadlineSeconds": DAY,
     }  # fmt: skip
-    made["spec"] = {
+    return {
         "entrypoint": task.name, "serviceAccountName": PLANNER, "executor": {"serviceAccountName": EXECUTOR},
-        "podMetadata": {"labels": _labels(schedule)}, "templates": [planner],
+        "podMetadata": {"labels": dict(labels)}, "templates": [planner],
     }  # fmt: skip
-    return made
 
 
 def _cron_workflow(schedule: Schedule) -> Object:
-    made = _object("argoproj.io/v1alpha1", "CronWorkflow", schedule.name, schedule)
+    made = schedule_object("argoproj.io/v1alpha1", "CronWorkflow", schedule.name, schedule)
     made["spec"] = {
+        **_suspended(schedule),
         "schedules": [schedule.cron.expression], "timezone": schedule.cron.zone, "concurrencyPolicy": "Forbid",
         "startingDeadlineSeconds": CATCH_UP, **_KEPT,
         "workflowMetadata": {"labels": {SCHEDULE: schedule.name}},
-        "workflowSpec": {"workflowTemplateRef": {"name": _held(schedule)}},
+        "workflowSpec": {"workflowTemplateRef": {"name": held(schedule)}},
     }  # fmt: skip
     return made
 
 
 def _cron_job(schedule: Schedule) -> Object:
-    task = _task(schedule)
-    made = _object("batch/v1", "CronJob", schedule.name, schedule)
-    planner = {**_container(task, schedule), "name": task.name, "resources": resources(task, task.program)}
-    pod = {
-        "serviceAccountName": PLANNER, "restartPolicy": "Never", "containers": [planner],
-        "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
-    }  # fmt: skip
-    labels = {"metadata": {"labels": _labels(schedule)}}
+    made = schedule_object("batch/v1", "CronJob", schedule.name, schedule)
     made["spec"] = {
+        **_suspended(schedule),
         "schedule": schedule.cron.expression, "timeZone": schedule.cron.zone, "concurrencyPolicy": "Forbid",
         "startingDeadlineSeconds": CATCH_UP, **_KEPT,
         "jobTemplate": {
             "metadata": {"labels": {SCHEDULE: schedule.name}},
             # What fails is red cells: the next start is early enough to try what can be tried again.
-            "spec": {"backoffLimit": 0, "activeDeadlineSeconds": _DAY, "template": {**labels, "spec": pod}},
+            "spec": job(schedule, pod_labels(schedule), backoffLimit=0),
         },
     }  # fmt: skip
     return made
 
 
+def _suspended(schedule: Schedule) -> Object:
+    return {"suspend": True} if schedule.suspended else {}
+
+
+def job(schedule: Schedule, labels: Mapping[str, str], **more: int) -> Object:
+    """Return the spec of a Job that runs the schedule's argv in the planner's pod."""
+    task = _task(schedule)
+    planner = {**_container(task, schedule), "name": task.name, "resources": resources(task, task.program)}
+    pod = {
+        "serviceAccountName": PLANNER, "restartPolicy": "Never", "containers": [planner],
+        "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
+    }  # fmt: skip
+    return {
+        **more, "activeDeadlineSeconds": DAY, "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+    }  # fmt: skip
+
+
 def _task(schedule: Schedule) -> Task:
     """Return the planner as a task: its container is that of every other."""
-    secrets = (REGISTRY_AUTH, GIT)
+    secrets = () if schedule.bare else (REGISTRY_AUTH, GIT)
+    memory = "128Mi" if schedule.bare else "256Mi"
     program = Program(image=RUNNER, argv=tuple(schedule.argv), env=tuple(SECRET_ENV[one] for one in secrets))
     return Task(
         name="planner", description="Submits a matrix", program=program, secrets=tuple(map(_by_name, secrets)),
         rights=Rights(service_account=PLANNER), retries=2,
-        resources=Resources(cpu="100m", memory="256Mi", memory_limit="1Gi", scratch="1Gi"),
+        resources=Resources(cpu="100m", memory=memory, memory_limit="1Gi", scratch="1Gi"),
     )  # fmt: skip
 
 
@@ -126,16 +158,23 @@ def _by_name(secret: Secret) -> Secret:
 
 def _container(task: Task, schedule: Schedule) -> dict[str, Any]:
     made = container(task, task.program, _PLAIN, {RUNNER: schedule.image})
+    if schedule.bare:
+        return made
     mounted = {"name": "schedule", "mountPath": FOLDER, "readOnly": True}
-    return {**made, "volumeMounts": [*made["volumeMounts"], mounted]}
+    rung = {"name": RUNG_BY_ENV, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{RUNG_BY}']"}}}
+    env = [*made["env"], *([rung] if schedule.trigger else [])]
+    return {**made, "env": env, "volumeMounts": [*made["volumeMounts"], mounted]}
 
 
 def _volumes(task: Task, schedule: Schedule) -> list[dict[str, Any]]:
+    if schedule.bare:
+        return volumes(task, _PLAIN)
     items = [{"key": _key(path), "path": path} for path in schedule.files]
-    return [*volumes(task, _PLAIN), {"name": "schedule", "configMap": {"name": _held(schedule), "items": items}}]
+    return [*volumes(task, _PLAIN), {"name": "schedule", "configMap": {"name": held(schedule), "items": items}}]
 
 
-def _held(schedule: Schedule) -> str:
+def held(schedule: Schedule) -> str:
+    """Return the name of what a schedule holds: its files, and on Argo its template."""
     return f"dtkpipe-schedule-{schedule.name}"
 
 
@@ -144,10 +183,14 @@ def _key(path: str) -> str:
     return path.replace("/", ".")
 
 
-def _labels(schedule: Schedule) -> dict[str, str]:
+def pod_labels(schedule: Schedule) -> dict[str, str]:
+    """Return the labels of a planner's pod."""
     return {"app.kubernetes.io/name": "planner", SCHEDULE: schedule.name}
 
 
-def _object(api: str, kind: str, name: str, schedule: Schedule) -> Object:
+def schedule_object(api: str, kind: str, name: str, schedule: Schedule) -> Object:
+    """Return an object that belongs to a schedule, without what it is for."""
     own = {"app.kubernetes.io/managed-by": "dtkpipe", "app.kubernetes.io/version": __version__.replace("+", "_")}
-    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "labels": {**own, SCHEDULE: schedule.name}}}
+    labels = {**own, SCHEDULE: schedule.name, **({TRIGGER: schedule.trigger} if schedule.trigger else {})}
+    notes = {"annotations": dict(schedule.notes)} if schedule.notes and name == schedule.name else {}
+    return {"apiVersion": api, "kind": kind, "metadata": {"name": name, "labels": labels, **notes}}

@@ -81,10 +81,14 @@ class Cells:
         repo = f"github.com/{self.namespace}/source"
         if not (self.git.folder / repo).exists():
             self.git.serve(repo, self.cli.here / "source")
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             spec = f"apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://{repo}'}}\n"
             (folder / f"{name}.yaml").write_text(f"{spec}build: {{recipe: kbuild}}\n")
+
+    def commit(self) -> None:
+        """Push a commit to the repository of the sources."""
+        self.git.serve(f"github.com/{self.namespace}/source", self.cli.here / "source")
 
     def kernels(self, number: int) -> None:
         """Write a lock of so many releases, each with a kernel of its own."""

@@ -25,7 +25,7 @@ from tests.e2e.runner import runner
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import MakeToolkit, Toolkit
 
-_OWN_ONLY = ("faults", "workers", "taken_down")
+_OWN_ONLY = ("faults", "workers", "taken_down", "bells")
 """Fixtures that only our own cluster has."""
 _BREAKS = ("faults", "taken_down")
 """Fixtures of tests that nothing else may run beside."""
@@ -71,7 +71,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say loudly what was left out."""
     if left_out := config.stash.get(_left_out, []):
         terminalreporter.section("NOT RUN on this cluster", sep="!", red=True, bold=True)
-        terminalreporter.line(f"{len(left_out)} tests break programs, power machines off or load modules into kernels:")
+        terminalreporter.line(f"{len(left_out)} tests break programs, boot machines, load modules, install engines:")
         for name in left_out:
             terminalreporter.line(f"  {name}")
         terminalreporter.line("They run on the tests' own cluster: `make e2e` as root, without KUBECONFIG.")

@@ -3,21 +3,27 @@
 `python -m tests.golden` writes them again. Read the change before you commit it; CI never writes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dtkpipe import __version__
-from dtkpipe.app.clusters import ENGINES
+from dtkpipe.app.clusters import ENGINES, Engine
 from dtkpipe.app.compile import Wanted, compile_pipeline
 from dtkpipe.app.doctor import NEEDS
 from dtkpipe.app.graph import draw
 from dtkpipe.app.install import Installation
+from dtkpipe.app.matrix.plan import Request
 from dtkpipe.app.pipelines import load
+from dtkpipe.app.schedules import Matrix
+from dtkpipe.app.triggers import on_catalog
 from dtkpipe.builders import CAPABILITIES, with_builder
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
-from dtkpipe.engines.rendered import Form
+from dtkpipe.engines.rendered import Form, Object
+from dtkpipe.model.images import DEFAULTS, RUNNER
+from dtkpipe.values.arch import Arch
+from dtkpipe.values.forge import Repository
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -47,11 +53,27 @@ def expected() -> Iterator[tuple[Path, str]]:
     for engine in ENGINES:
         rendered = compile_pipeline(kaniko, Wanted(engine=engine, params={}))
         yield HERE / "kaniko" / f"{engine}.yaml", _without_version(dump(rendered.objects))
+    for engine in ENGINES.values():
+        yield HERE / "trigger" / f"{engine.name}.yaml", _without_version(dump(_trigger(engine)))
     for file, form in GRAPHS.items():
         yield HERE / "own" / file, draw(load(OWN), form)
     yield from catalog()
     yield ROOT / "catalog/runner/packages", packages()
     yield ROOT / "docs/pipeline.svg", draw(load("kmod"), "svg")
+
+
+def _trigger(engine: Engine) -> Sequence[Object]:
+    """What makes pushes to a catalogue on GitLab ring."""
+    url, secret = "https://gitlab.example/org/catalogue", "hook" if engine.name == "tekton" else ""
+    request = Request(
+        modules=["modules/*"], releases="4.16..4.18", arches=[Arch.parse("x86_64")], variants=["std"],
+        signer="unsigned", push_to="registry.example/org",
+    )  # fmt: skip
+    matrix = Matrix(request=request, params={}, options={"--jobs": "4"})
+    made = on_catalog(
+        "catalogue", url, Repository.parse(url), secret, engine, NAMESPACE, matrix, DEFAULTS[RUNNER], HERE
+    )
+    return made.render(engine.name, NAMESPACE)
 
 
 def catalog() -> Iterator[tuple[Path, str]]:

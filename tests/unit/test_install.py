@@ -17,7 +17,7 @@ from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
 from dtkpipe.clients.cluster import Resource, resource_of
 from dtkpipe.engines import rbac
 from dtkpipe.engines.rendered import Form
-from dtkpipe.engines.rights import ACCOUNTS, EXECUTOR, PEOPLE, PLANNER, TOKENLESS
+from dtkpipe.engines.rights import ACCOUNTS, BELL, CALLERS, EXECUTOR, PEOPLE, PLANNER, TOKENLESS
 from dtkpipe.errors import NotAllowedError, UnsupportedError
 from tests.fixtures.cli import Cli
 
@@ -86,8 +86,9 @@ def test_tasks_use_accounts_of_the_table_and_all_of_them() -> None:
     pipelines = [with_builder(load(name), builder) for name in names() for builder in BUILDERS]
     tasks = [task for pipeline in pipelines for task in pipeline.all_tasks]
     used = {task.rights.service_account for task in tasks}
-    assert used | {EXECUTOR, PLANNER} == {one.name for one in ACCOUNTS if one.tasks}
-    assert not {EXECUTOR, PLANNER} & used
+    others = {EXECUTOR, PLANNER, BELL, *CALLERS.values()}
+    assert used | others == {one.name for one in ACCOUNTS if one.tasks}
+    assert not others & used
     rooted = {
         task.rights.service_account for task in tasks for one in task.programs if (one.rights or task.rights).root
     }
@@ -102,9 +103,14 @@ def test_only_deploy_writes_only_the_planner_makes_runs_and_no_account_sees_secr
         changed = {one.resource for one in account.rights if set(one.verbs) & set(writes)}
         changed -= {"pods/exec"}
         if account.name == PLANNER:
-            assert changed == {"workflows.argoproj.io", "pipelineruns.tekton.dev", "leases.coordination.k8s.io"}
-            runs = {verb for one in account.rights for verb in one.verbs if "leases" not in one.resource}
-            assert not runs & {"update", "patch", "delete"}, "it makes runs, and changes and ends none"
+            runs = {"workflows.argoproj.io", "pipelineruns.tekton.dev", "jobs.batch"}
+            assert changed == {*runs, "leases.coordination.k8s.io"}
+            verbs = {verb for one in account.rights for verb in one.verbs if "leases" not in one.resource}
+            assert not verbs & {"update", "patch", "delete"}, "it makes runs, and changes and ends none"
+            continue
+        if account.name in (BELL, *CALLERS.values()):
+            rings = {one.resource: one.verbs for one in account.rights if one.resource in changed}
+            assert rings == {"jobs.batch" if account.name == BELL else "workflows.argoproj.io": ("create",)}
             continue
         assert not changed or account.name in ("dtkpipe-deploy", EXECUTOR)
         assert not [one for one in account.rights if "secrets" in one.resource or "*" in (*one.verbs, one.resource)]

@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from dtkpipe import __version__
+from dtkpipe.engines.github import REBUILD
 from dtkpipe.model.images import DEFAULTS, RUNNER
+from tests.fixtures.cli import Cli
 from tests.fixtures.github import ROOT, WORKFLOWS
 from tests.pages import blocks
 from tests.validators import program
@@ -59,6 +61,34 @@ def test_examples_of_the_page_call_it_rightly(tmp_path: Path) -> None:
     done = lint(folder / "0.yml", folder / "1.yml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert 'input "push-for" is not defined' in lint(folder / "2.yml", cwd=tmp_path).stdout
+
+
+def test_what_trigger_create_prints_calls_it_rightly(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / ".git").mkdir()
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    shutil.copy(WORKFLOWS / "rebuild.yml", folder)
+    matrix = ("--modules", "mods/*,dtkpipe.yaml", "--releases", "4.16", "--push-to", "quay.io/org", "--jobs", "7")
+    own = ("driver", "--repo", "github.com/Org/kmod", "--engine", "github")
+    for on in (("push", "--path", "src/*"), ("catalog",)):
+        made = cli("trigger", "create", *own, "--on", *on, "--", *matrix, "--retry-failed")
+        assert made.code == 0, made.err
+        (folder / f"{on[0]}.yml").write_text(made.out.replace(REBUILD, "./.github/workflows/rebuild.yml"))
+    done = lint(folder / "push.yml", folder / "catalog.yml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    flows = {one: yaml.safe_load((folder / f"{one}.yml").read_text()) for one in ("push", "catalog")}
+    assert flows["push"]["on"]["push"]["paths"] == ["src/**"]
+    assert flows["catalog"]["on"]["push"]["paths"] == ["mods/**", "dtkpipe.yaml"]
+    assert "'org/kmod'" in flows["push"]["jobs"]["rebuild"]["if"], "not in a fork"
+    for words, why in (((*own, "--on", "push", "--secret", "s"), "--secret is not"),
+                       ((*own, "--on", "push", "-n", "x"), "--namespace is not"),
+                       ((own[0], "--repo", "gitlab.com/a/b", *own[3:], "--on", "push"), "no workflows")):  # fmt: skip
+        said = cli("trigger", "create", *words, "--", *matrix)
+        assert (said.code, why in said.err) == (2, True), said.err
+    said = cli("trigger", "create", *own, "--on", "push", "--", *matrix, "--cell-timeout", "9")
+    assert (said.code, "--cell-timeout is not" in said.err) == (2, True), said.err
+    said = cli("trigger", "create", *own, "--on", "push", "--", "--releases", "${{ secrets.A }}", "--modules", "a")
+    assert said.code == 2, said.out
 
 
 def test_the_page_names_every_input() -> None:

@@ -184,6 +184,16 @@ class Cluster:
         )
         return remote.run(self._connection, PODS.path(namespace, pod, "exec"), container, argv, timeout, asked, most)
 
+    def post(self, namespace: str, service: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Send something to a service (`name:port`) through the API server.
+
+        Raises NotFoundError for a service that is not there, UnreachableError for one that does not answer.
+        """
+        asked = Asked(verb="create", words="services/proxy", namespace=namespace, said=f"call service {service}")
+        path = Resource("v1", "services", "Service").path(namespace, service, "proxy")
+        with self._connection.opened("POST", f"{path}/", asked, body=body, more=headers) as answer:
+            answer.read()
+
     def allowed(
         self, verb: str, resource: Resource, namespace: str = "", *, subresource: str = "", name: str = ""
     ) -> bool:

@@ -92,15 +92,19 @@ class Connection:
     def opened(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
         content_type: str = "application/json", timeout: float = TIMEOUT, accept: str = _JSON,
+        more: Mapping[str, str] | None = None,
     ) -> Iterator[Any]:  # fmt: skip
-        """Give an answer of 2xx to be read as it comes: a response of urllib3. Raises DtkpipeError."""
+        """Give an answer of 2xx to be read as it comes: a response of urllib3. Raises DtkpipeError.
+
+        Bytes as `body` are sent as they are; `more` are headers.
+        """
         from urllib3 import Timeout
 
         # Past the client's own sending, which takes a merge patch for a strategic one and encodes JSON texts again.
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         limits = Timeout(connect=min(_CONNECT, timeout), read=timeout)
         for turn in range(_BUSY + 1):
-            headers = {"Accept": accept, **({"Content-Type": content_type} if data else {})}
+            headers = {"Accept": accept, **({"Content-Type": content_type} if data else {}), **(more or {})}
             _, url, headers, *_ = self.api.param_serialize(
                 method, path, query_params=list((query or {}).items()), header_params=headers,
                 auth_settings=["BearerToken"],

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +22,11 @@ HERE = Path(__file__).parent / "go"
 
 _ARGO = "github.com/argoproj/argo-workflows/v4"
 _TEKTON = "github.com/tektoncd/pipeline"
+_TRIGGERS = "github.com/tektoncd/triggers"
 KUBERNETES_VERSION = "v1.34.10"
 ARGO_VERSION = "v4.0.7"
 TEKTON_VERSION = "v1.15.0"
+TRIGGERS_VERSION = "v0.37.0"
 KANIKO_VERSION = "v1.24.0"
 
 
@@ -105,11 +107,18 @@ TEKTON = Engine(
 KANIKO = Engine("kaniko", {"executor": "github.com/GoogleContainerTools/kaniko/cmd/executor"})
 PAUSE = Engine("pause", {"pause": "."})
 ENGINES = (KUBERNETES, ARGO, TEKTON, KANIKO, PAUSE)
+"""What every cluster has."""
+TRIGGERS = Engine(
+    "triggers",
+    {name: f"{_TRIGGERS}/cmd/{name}" for name in ("controller", "eventlistenersink", "interceptors", "webhook")},
+    manifests=(_TRIGGERS, "config"),
+)
+"""Tekton Triggers: only where a test asks for it."""
 
 
-def build(say: Callable[[str], None]) -> None:
+def build(say: Callable[[str], None], engines: Sequence[Engine] = ENGINES) -> None:
     """Build what is not there, one program after the other: Go uses all processors for one."""
-    for engine in ENGINES:
+    for engine in engines:
         if engine.folder.exists():
             continue
         unfinished = engine.folder.with_name(f".{engine.folder.name}.{os.getpid()}")

@@ -127,10 +127,26 @@ def argo_controller(run: Run) -> Argv:
 
 ARGO_ENVIRONMENT = {"LEADER_ELECTION_DISABLE": "true", "DEFAULT_REQUEUE_TIME": "1s"}
 
+
+def argo_server(run: Run) -> tuple[Argv, dict[str, str]]:
+    """With its environment: it speaks for callers by their tokens, to the cluster of a kubeconfig without a user."""
+    kubeconfig = json.loads(run.kubeconfig.read_text())
+    for one in kubeconfig["users"]:
+        one["user"] = {}
+    nobody = run.folder / "nobody.kubeconfig"
+    nobody.write_text(json.dumps(kubeconfig))
+    argv = [
+        ARGO.program("argo"), "server", "--kubeconfig", run.kubeconfig, "--namespace", "argo", "--auth-mode", "client",
+        "--secure=false", "--port", layout.ARGO_SERVER.rpartition(":")[2],
+    ]  # fmt: skip
+    return argv, {"KUBECONFIG": str(nobody)}
+
+
 _ANSWERS = {
     "apiserver": f"{layout.API}/readyz",
     "registry": f"http://{layout.REGISTRY}/v2/",
     "argo-controller": f"http://{layout.HOST}:6060/healthz",
+    "argo-server": f"{layout.ARGO_SERVER}/",
 }
 """Programs that say by themselves when they are ready."""
 

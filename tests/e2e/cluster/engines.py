@@ -14,6 +14,8 @@ from tests.e2e.cluster.control_plane import ARGO_ENVIRONMENT, argo_controller, w
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.waiting import NotYet, until
 
+Replacements = tuple[tuple[str, str], ...]
+
 _OURS = "|".join(TEKTON.programs)
 _IMAGES = (
     (rf"ko://github.com/tektoncd/pipeline/cmd/({_OURS})\b", rf"{layout.REGISTRY}/tekton-\1:{TEKTON_VERSION}"),
@@ -74,21 +76,27 @@ def tekton(kubectl: Kubectl) -> None:
 def _tekton_manifests() -> Iterator[str]:
     for part in _PARTS:
         for path in sorted(TEKTON.yaml.glob(part)):
-            yield _replaced(path.read_text())
+            yield replaced(path.read_text(), _IMAGES)
     for name in ("controller.yaml", "webhook.yaml"):
-        for document in yaml.safe_load_all(_replaced((TEKTON.yaml / name).read_text())):
-            if document["kind"] == "Deployment":
-                pod = document["spec"]["template"]["spec"]
-                pod["nodeSelector"] = {"kubernetes.io/hostname": layout.NODE}
-                for container in pod["containers"]:
-                    for probe in ("livenessProbe", "readinessProbe"):
-                        if probe in container:
-                            container[probe] |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 60}
-            yield yaml.safe_dump(document)
+        yield from on_node0(replaced((TEKTON.yaml / name).read_text(), _IMAGES))
 
 
-def _replaced(text: str) -> str:
-    for pattern, replacement in _IMAGES:
+def on_node0(text: str) -> Iterator[str]:
+    """The documents of a manifest; what runs is put onto node0, and is looked at every second."""
+    for document in yaml.safe_load_all(text):
+        if document["kind"] == "Deployment":
+            pod = document["spec"]["template"]["spec"]
+            pod["nodeSelector"] = {"kubernetes.io/hostname": layout.NODE}
+            for container in pod["containers"]:
+                for probe in ("livenessProbe", "readinessProbe"):
+                    if probe in container:
+                        container[probe] |= {"initialDelaySeconds": 0, "periodSeconds": 1, "failureThreshold": 60}
+        yield yaml.safe_dump(document)
+
+
+def replaced(text: str, replacements: Replacements) -> str:
+    """A manifest with what upstream's release puts in."""
+    for pattern, replacement in replacements:
         text = re.sub(pattern, replacement, text)
     return text
 

@@ -63,11 +63,11 @@ def _kaniko() -> Image:
     return Image(f"kaniko-project/executor:{KANIKO_VERSION}", members, config)
 
 
-def _program(tag: str, program: Path, where: str = "") -> Image:
+def program(tag: str, path: Path, where: str = "") -> Image:
     """An image of one program."""
     folders = (folder(where.rstrip("/")),) if where else ()
-    members = (*folders, file(f"{where}{program.name}", program.read_bytes(), 0o755), *_users())
-    return Image(tag, members, {"Entrypoint": [f"/{where}{program.name}"]})
+    members = (*folders, file(f"{where}{path.name}", path.read_bytes(), 0o755), *_users())
+    return Image(tag, members, {"Entrypoint": [f"/{where}{path.name}"]})
 
 
 def _users() -> tuple[Member, ...]:
@@ -81,10 +81,10 @@ def _open(path: str) -> Member:
 def _images() -> Iterator[Image]:
     yield busybox()
     yield _kaniko()
-    yield _program("pause:1", PAUSE.program("pause"))
-    yield _program(f"argoexec:{ARGO_VERSION}", ARGO.program("argoexec"), "bin/")
+    yield program("pause:1", PAUSE.program("pause"))
+    yield program(f"argoexec:{ARGO_VERSION}", ARGO.program("argoexec"), "bin/")
     for name in TEKTON.programs:  # Tekton copies its entrypoint by the name /ko-app/entrypoint
-        yield _program(f"tekton-{name}:{TEKTON_VERSION}", TEKTON.program(name), "ko-app/")
+        yield program(f"tekton-{name}:{TEKTON_VERSION}", TEKTON.program(name), "ko-app/")
 
 
 def push(image: Image, registry: Registry, host: str) -> None:

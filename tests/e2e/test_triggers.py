@@ -1,0 +1,246 @@
+"""`dtkpipe trigger` on a real cluster: calls as GitHub and GitLab send them, to Tekton Triggers and Argo's server."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import urllib3
+
+from dtkpipe.app.clusters import ENGINES
+from dtkpipe.app.schedules import KINDS
+from dtkpipe.app.triggers import BELLS, WEBHOOK_CLIENTS
+from dtkpipe.engines.schedules import SCHEDULE
+from dtkpipe.engines.triggers import LISTENER, bell_name
+from dtkpipe.values.image import ImageRef
+from tests.e2e.cells import Cells, cells
+from tests.e2e.cluster import layout, triggers
+from tests.e2e.cluster.git import GitServer
+from tests.e2e.cluster.target import Cluster
+from tests.e2e.cluster.waiting import NotYet
+from tests.fixtures.cli import Said
+from tests.fixtures.registry import LoopbackRegistry
+from tests.fixtures.webhooks import Call, push
+
+both = pytest.mark.parametrize("engine", list(ENGINES))
+SECRET = "what only the forge knows"
+_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Bells:
+    """A namespace in which pushes ring."""
+
+    cells: Cells
+    runner: ImageRef
+    seen: set[str] = field(default_factory=set)
+    """Every planner that was there at some time: the cluster keeps the last three."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.cells.namespace}/source"
+
+    def trigger(self, verb: str, *words: str, after: tuple[str, ...] = ()) -> Said:
+        behind = ("--", *after) if after else ()
+        own = ("trigger", verb, *words, "-n", self.cells.namespace, *behind)
+        said = self.cells.cli(*own, env=self.cells.environ)
+        assert "Traceback" not in said.err, said.err
+        return said
+
+    def create(self, name: str, engine: str, case: str, *words: str) -> None:
+        own = (name, "--on", "push", "--repo", f"github.com/{self.path}", "--engine", engine, *words)
+        after = (*self.cells.matrix(case), "--pipeline", "cell.py")
+        made = self.trigger("create", *own, *self.secret(engine), "--runner-image", str(self.runner), after=after)
+        assert made.code == 0, made.err
+
+    def secret(self, engine: str) -> tuple[str, ...]:
+        """The option that names the Secret, where there is one for each trigger."""
+        return ("--secret", "hook") if engine == "tekton" else ()
+
+    def listed(self, name: str) -> dict[str, Any]:
+        (one,) = (one for one in json.loads(self.trigger("list", "-o", "json").out) if one["name"] == name)
+        return dict(one)
+
+    def names(self, kind: str, *labels: str) -> list[str]:
+        found = self.cells.cluster.kubectl.json("get", kind, "-n", self.cells.namespace, *labels)["items"]
+        return [str(one["metadata"]["name"]) for one in found]
+
+    def planners(self, engine: str, name: str) -> list[str]:
+        found = self.names(KINDS[engine].starts.words, "-l", f"{SCHEDULE}={name}")
+        self.seen.update(found)
+        return found
+
+    def bell(self, engine: str, name: str) -> bool:
+        return bell_name(name) in self.names(BELLS[engine].words)
+
+    def call(self, engine: str, call: Call) -> int:
+        """Send a call to where the engine takes it; return the status of the answer."""
+        answer = urllib3.request(
+            "POST", self.url(engine), body=call.data, headers=call.all_headers, timeout=60, retries=False
+        )
+        return answer.status
+
+    def url(self, engine: str) -> str:
+        """Where calls go."""
+        if engine == "argo":
+            return f"{layout.ARGO_SERVER}/api/v1/events/{self.cells.namespace}/dtkpipe"
+        return triggers.listens(self.cells.cluster.kubectl, self.cells.namespace, LISTENER)
+
+    def quiet(self, engine: str, name: str, rung: int, seconds: float = _SECONDS) -> str:
+        """Wait until so many planners were started, and nothing is at work; return the outcome of the last one."""
+
+        def look() -> str:
+            planners, outcome = len(self.planners(engine, name)), str(self.listed(name)["outcome"])
+            if planners < rung or outcome == "running" or self.bell(engine, name):
+                raise NotYet(f"{planners} planners, {outcome}")
+            return outcome
+
+        return self.cells.cluster.wait(f"{name} is quiet", look, seconds)
+
+
+@pytest.fixture(scope="module")
+def bells(
+    cluster: Cluster, registry: LoopbackRegistry, git_server: GitServer, runner_image: ImageRef,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Bells]:  # fmt: skip
+    triggers.up(cluster.kubectl, print)
+    with cells(cluster, registry, git_server, runner_image, tmp_path_factory.mktemp("triggers")) as made:
+        made.kernels(1)
+        git_server.secret(made.namespace)
+        secret = ("-n", made.namespace, "create", "secret", "generic")
+        cluster.kubectl(*secret, "hook", f"--from-literal=token={SECRET}")
+        clients = {f"dtkpipe-{one}": f"{{type: {one}, secret: {SECRET}}}" for one in ("github", "gitlab")}
+        cluster.kubectl(*secret, WEBHOOK_CLIENTS, *(f"--from-literal={key}={text}" for key, text in clients.items()))
+        yield Bells(made, runner_image)
+
+
+@pytest.fixture
+def hello(bells: Bells, engine: str) -> Iterator[str]:
+    """A trigger for one module, whose source is pushed to."""
+    name = f"hello-{secrets.token_hex(2)}-{engine}"  # what is late of one test must not ring in another
+    bells.cells.modules(name, "hello")
+    bells.create(name, engine, name)
+    yield name
+    assert bells.trigger("delete", name).code == 0
+
+
+@both
+def test_a_push_is_built_and_its_doubles_are_not(bells: Bells, engine: str, hello: str) -> None:
+    call = push("github", bells.path).signed(SECRET)
+    assert bells.call(engine, call) < 300
+    assert bells.quiet(engine, hello, rung=1) == "succeeded"
+    assert len(bells.cells.runs(engine, hello)) == 1
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: bells.call(engine, call), range(200)))
+    # Argo's server says so when the bell was on; Tekton's listener, when it has more to do than it gets done.
+    assert {answer for answer in answers if answer >= 300} <= {500 if engine == "argo" else 503}
+    assert bells.quiet(engine, hello, rung=2) == "succeeded"
+    assert len(bells.cells.runs(engine, hello)) == 1, "the same commit is built once"
+    bells.cells.commit()
+    late = push("github", bells.path, number=7).signed(SECRET)
+    early = push("github", bells.path, number=3).signed(SECRET)
+    for one in (late, early, late):
+        bells.call(engine, one)
+    bells.cells.cluster.wait("the newest is built", lambda: len(bells.cells.runs(engine, hello)) == 2, _SECONDS)
+    assert bells.quiet(engine, hello, rung=2) == "succeeded"
+    assert len(bells.cells.runs(engine, hello)) == 2, "in whatever order calls come"
+    assert len([one for one in bells.seen if one.startswith(hello)]) <= 8, "most of them found the bell on"
+    tested = bells.trigger("test", hello, *(("--url", bells.url(engine)) if engine == "argo" else ()))
+    assert (tested.code, f"trigger/{hello} rang" in tested.out) == (0, True), tested.err
+
+
+@both
+def test_what_may_not_ring_does_not(bells: Bells, engine: str, hello: str) -> None:
+    right = push("github", bells.path)
+    silent = {
+        "no signature": right,
+        "a wrong signature": right.signed("guessed"),
+        "another branch": push("github", bells.path, branch="topic"),
+        "a fork": push("github", "mallory/source"),
+        "a deleted branch": push("github", bells.path, deleted=True),
+        "a pull request": replace(right, headers={"X-GitHub-Event": "pull_request"}),
+        "an unknown event": replace(right, headers={"X-GitHub-Event": "sponsorship"}),
+        "no event": replace(right, headers={}),
+        "a name for a shell": push("github", bells.path, branch="$(reboot)`reboot`{{workflow.name}}$(uid)\"'"),
+        "a name for a query": push("github", bells.path, branch='main" || true || "'),
+        "10 MB of it": replace(push("github", bells.path, branch="topic"), padding=10_000_000),
+        "nothing of a push in it": Call("github", {"ref": "refs/heads/main"}, {"X-GitHub-Event": "push"}),
+        "another host's": push("gitlab", bells.path),
+    }
+    for what, call in silent.items():
+        unsigned = what in ("no signature", "a wrong signature")
+        bells.call(engine, call if unsigned else call.signed(SECRET))
+    time.sleep(5)
+    assert (bells.bell(engine, hello), bells.planners(engine, hello)) == (False, []), "something rang"
+    assert bells.call(engine, right.signed(SECRET)) < 300
+    bells.quiet(engine, hello, rung=1)
+    assert len(bells.planners(engine, hello)) == 1
+
+
+@both
+def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, engine: str) -> None:
+    name, cells = f"catalogue-{engine}", bells.cells
+    folder, path = cells.cli.here / name, f"{cells.namespace}/{name}"
+    cells.modules(f"{name}/modules", "first")
+    cells.git.serve(f"github.com/{path}", folder)
+    own = (name, "--on", "catalog", "--repo", f"github.com/{path}", "--engine", engine, *bells.secret(engine))
+    after = ("--modules", "modules/*", *cells.matrix(name)[2:], "--pipeline", "cell.py")
+    made = bells.trigger("create", *own, "--runner-image", str(bells.runner), after=after)
+    assert made.code == 0, made.err
+    try:
+        commit = {"added": [], "modified": ["README.md"], "removed": []}
+        bells.call(engine, push("github", path, commits=[commit]).signed(SECRET))
+        cells.modules(f"{name}/modules", "second")
+        cells.git.serve(f"github.com/{path}", folder)
+        commit["added"] = ["modules/second.yaml"]
+        bells.call(engine, push("github", path, commits=[commit]).signed(SECRET))
+        assert bells.quiet(engine, name, rung=1) == "succeeded"
+        assert (len(bells.planners(engine, name)), len(cells.runs(engine, name))) == (1, 2)
+        assert bells.listed(name)["on"] == "catalog"
+    finally:
+        assert bells.trigger("delete", name).code == 0
+
+
+@both
+def test_gitlab_rings_for_the_files_that_count(bells: Bells, engine: str) -> None:
+    name, cells = f"lab-{engine}", bells.cells
+    folder, path = cells.cli.here / name, f"{cells.namespace}/group/source"
+    source = folder / "source"
+    source.mkdir(parents=True)
+    (source / "Makefile").write_text("obj-m := a.o\n")
+    cells.git.serve(f"gitlab.com/{path}", source)
+    spec = f"apiVersion: dtkpipe/v1\nname: lab\nsource: {{repo: 'https://gitlab.com/{path}', ref: main}}\n"
+    (folder / "lab.yaml").write_text(f"{spec}build: {{recipe: kbuild}}\n")
+    own = (name, "--on", "push", "--repo", f"gitlab.com/{path}", "--path", "app/*", "--engine", engine)
+    after = (*cells.matrix(name), "--pipeline", "cell.py")
+    made = bells.trigger("create", *own, *bells.secret(engine), "--runner-image", str(bells.runner), after=after)
+    assert made.code == 0, made.err
+    try:
+        readme = {"added": [], "modified": ["README.md"], "removed": []}
+        right = push("gitlab", path, total_commits_count=2)
+        silent = (
+            push("gitlab", path, commits=[readme], total_commits_count=1).signed(SECRET),
+            push("gitlab", path, branch="topic", default="topic").signed(SECRET),
+            push("gitlab", path, after="0" * 40).signed(SECRET),
+            replace(right, headers={"X-Gitlab-Event": "Merge Request Hook"}).signed(SECRET),
+            right.signed("guessed"),
+            right,
+        )
+        for call in silent:
+            bells.call(engine, call)
+        time.sleep(5)
+        assert (bells.bell(engine, name), bells.planners(engine, name)) == (False, []), "something rang"
+        cut = push("gitlab", path, commits=[readme], total_commits_count=40)
+        assert bells.call(engine, cut.signed(SECRET)) < 300, "of which not all is said"
+        assert bells.quiet(engine, name, rung=1) == "succeeded"
+        assert bells.call(engine, right.signed(SECRET)) < 300
+        assert bells.quiet(engine, name, rung=2) == "succeeded"
+        assert len(cells.runs(engine, name)) == 1
+    finally:
+        assert bells.trigger("delete", name).code == 0
