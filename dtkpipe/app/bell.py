@@ -24,8 +24,6 @@ APART = 20.0
 
 _PAUSES = (10, 30, 90)
 """Seconds until something is asked again that did not answer."""
-_LOOK = 10.0
-"""Seconds of one look at something that is waited for."""
 
 
 def ring(place: Place, name: str) -> str:
@@ -58,8 +56,7 @@ def _until(place: Place, resource: Resource, name: str, uid: str, state: str) ->
     while found := place.cluster.find(resource, name, place.namespace):
         if found["metadata"]["uid"] != uid or (state and state_of(found) != state):
             return
-        # What goes before the watch begins is never seen by it: so it is no long one.
-        for _, seen in place.cluster.watch(resource, place.namespace, name=name, until=time.monotonic() + _LOOK):
+        for _, seen in place.cluster.watch(resource, place.namespace, name=name):
             if seen["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
                 break
 

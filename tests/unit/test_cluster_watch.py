@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def cluster(api: FakeApi, tmp_path: Path) -> Cluster:
     return Cluster(api.kubeconfig(tmp_path / "kubeconfig"))
 
 
-def seen(cluster: Cluster, number: int, **how: float) -> list[tuple[str, str, str]]:
+def seen(cluster: Cluster, number: int, **how: Any) -> list[tuple[str, str, str]]:
     """Return kind, name and version of the first events of a watch."""
     events = cluster.watch(PODS, "here", **how)
     found = [
@@ -46,6 +47,11 @@ def test_a_connection_that_drops_is_taken_up_where_it_was(api: FakeApi, cluster:
     )
     assert seen(cluster, 3) == [("ADDED", "a", "3"), ("MODIFIED", "a", "6"), ("ADDED", "b", "9")]
     assert [one.query.get("resourceVersion") for one in api.asked] == [None, "5", "8"]
+
+
+def test_what_had_gone_before_the_watch_began_is_told(api: FakeApi, cluster: Cluster) -> None:
+    api.give(listed(5), Answer(lines=[event("ADDED", thing("a", 6))]))
+    assert seen(cluster, 2, name="a") == [("DELETED", "a", ""), ("ADDED", "a", "6")]
 
 
 @pytest.mark.parametrize("gone", [GONE, Answer(lines=[event("ERROR", GONE.body)])], ids=["answer", "event"])

@@ -143,13 +143,16 @@ class Cluster:
     ) -> Iterator[tuple[str, Object]]:  # fmt: skip
         """Give what is there as ("ADDED", object), then each change: ADDED, MODIFIED, DELETED.
 
+        One object, by `name`, that is not there is DELETED to begin with, with no uid: else who waits for the end of
+        something that has just gone would wait for ever.
+
         Goes on over dropped connections, restarts of the API server and forgotten versions (410) as long as some
         answer comes within `patience` seconds; then raises UnreachableError. What changed meanwhile is given as its
         last state. Ends at `until` (of time.monotonic()), without a word.
         """
         query = _present(fieldSelector=f"metadata.name={name}" if name else "", labelSelector=labels)
         asked = _asked("watch", resource, namespace, name)
-        return Watch(self._connection, resource, namespace, query, asked, patience, until).events()
+        return Watch(self._connection, resource, namespace, query, asked, patience, until, name).events()
 
     def logs(
         self, namespace: str, pod: str, container: str, *, follow: bool = False, previous: bool = False, tail: int = 0,

@@ -39,6 +39,8 @@ class Watch:
     asked: Asked
     patience: float
     until: float | None
+    name: str = ""
+    """Of the one object that is watched, if it is one."""
     _version: str = ""
     _known: dict[str, Object] = field(default_factory=dict)
     """Every object that was given and not deleted, by uid."""
@@ -53,6 +55,8 @@ class Watch:
             try:
                 if not self._version:
                     yield from self._list()
+                    if self.name and not begun and not self._known:
+                        yield "DELETED", {"metadata": {"name": self.name, "uid": "", "resourceVersion": ""}}
                     begun = True
                 yield from self._changes()
             except GoneError:
