@@ -84,8 +84,17 @@ def test_the_engines_read_the_same_value(engine: str) -> None:
     ]
 
 
+harmless = [one for one in HOSTILE if is_data(one)]
+data = st.one_of(
+    st.sampled_from(harmless),
+    st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=40).filter(is_data),
+    st.lists(st.sampled_from(harmless), max_size=4).map("".join).filter(is_data),
+)
+"""Made so that few are thrown away: hypothesis refuses to draw for long."""
+
+
 @pytest.mark.parametrize("engine", ENGINES)
-@given(values=st.lists(texts.filter(is_data), min_size=20, max_size=20))
+@given(values=st.lists(data, min_size=20, max_size=20))
 @settings(max_examples=15, deadline=None)
 def test_the_engines_validator_takes_any_value(engine: str, values: list[str]) -> None:
     installed = dump(objects("argo", "kmod")) + "---\n" if engine == "argo" else ""
