@@ -313,7 +313,7 @@ class _Troubles:
 
     def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
         self._cluster, self._namespace, self._name = cluster, namespace, name
-        self._old = set(self._now())
+        self._old = set(patiently(self._now))
 
     def new(self) -> str:
         """Return the first new one, or an empty string."""
