@@ -6,6 +6,7 @@ below ten of the tool.
 
 from __future__ import annotations
 
+import signal
 from typing import ClassVar
 
 
@@ -121,3 +122,14 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
     (12, "the run timed out, or its outcome is unknown"),
     (130, "interrupted"),
 )
+
+
+def how_ended(code: int) -> str:
+    """Return in words how a program ended, from its exit code: after "it", `ended with exit code 3`.
+
+    One that a signal ended has its negative number (Python's way), or 128 and its number (the way of POSIX shells).
+    """
+    number = -code if code < 0 else code - 128
+    if number in {one.value for one in signal.Signals}:
+        return f"was killed ({signal.Signals(number).name})"
+    return f"ended with exit code {code}"

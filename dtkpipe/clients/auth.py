@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dtkpipe.errors import InvalidError, NotAllowedError
+from dtkpipe.errors import InvalidError, NotAllowedError, how_ended
 from dtkpipe.tools.process import ProcessFailedError, run
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.image import ImageRef
@@ -137,7 +137,7 @@ def _ask(helper: str, server: str, source: str) -> Credential | None:
         raise NotAllowedError(
             f"`docker-credential-{helper}` gave no credentials for {server}",
             f"asked because of the {source}",
-            f"it ended with exit code {error.finished.returncode}",
+            f"it {how_ended(error.finished.returncode)}",
             hint=f"echo {server} | docker-credential-{helper} get",
         ) from error
     except (ValueError, KeyError, TypeError) as error:

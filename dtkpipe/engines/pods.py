@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dtkpipe.errors import how_ended
+
 Object = Mapping[str, Any]
 
 
@@ -171,14 +173,8 @@ def said(reason: str, message: str = "", image: str = "") -> Trouble:
 
 
 def ended(code: int, rest: str = "") -> Trouble:
-    """Return what the exit code of a program tells: above 128, the signal that ended it (POSIX shells' convention)."""
-    import signal
-
-    text = one_line(rest)
-    if code - 128 in {one.value for one in signal.Signals}:
-        what = f"was killed ({signal.Signals(code - 128).name})"
-    else:
-        what = f"ended with exit code {code}"
+    """Return what the exit code of a program tells."""
+    text, what = one_line(rest), how_ended(code)
     return Trouble(f"{what}: {text}" if text else what)
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dtkpipe.errors import InvalidError, RunFailedError, RunUnknownError
+from dtkpipe.errors import InvalidError, RunFailedError, RunUnknownError, how_ended
 
 COMPILE, SYMBOL, VERDICT, TIMEOUT, OTHER, INFRASTRUCTURE = KINDS = (
     "compile", "symbol", "verdict", "timeout", "other", "infrastructure",
@@ -57,7 +57,7 @@ def fingerprint(exit_code: int, lines: Sequence[str], names: Collection[str] = (
     `exit_code` and `lines` are of the step that failed: its error, and what it said about it. `names` are the module's
     own: where the words hold one, they mean the same for another module.
     """
-    first = next((line.strip() for line in lines if line.strip()), f"ended with exit code {exit_code}")
+    first = next((line.strip() for line in lines if line.strip()), how_ended(exit_code))
     if machine := next((line for line in lines if _MACHINE.search(line)), ""):
         return Fingerprint(INFRASTRUCTURE, normal(machine, names))
     if exit_code == RunUnknownError.exit_code:

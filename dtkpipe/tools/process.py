@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from dtkpipe.errors import DtkpipeError, UnsupportedError
+from dtkpipe.errors import DtkpipeError, UnsupportedError, how_ended
 
 Argv = Sequence[str | Path]
 Process = subprocess.Popen[bytes]
@@ -41,7 +41,7 @@ class ProcessFailedError(DtkpipeError):
 
     def __init__(self, finished: Finished) -> None:
         lines = [line for line in (finished.errors or finished.output).splitlines() if line.strip()]
-        super().__init__(f"`{finished.argv[0]}` ended with exit code {finished.returncode}", *lines[-5:])
+        super().__init__(f"`{finished.argv[0]}` {how_ended(finished.returncode)}", *lines[-5:])
         self.finished = finished
 
 

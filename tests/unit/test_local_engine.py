@@ -215,6 +215,15 @@ def test_a_program_that_is_not_there_fails_its_task(bench: Bench) -> None:
     assert card.steps[0].exit_code == 8
 
 
+def test_a_task_that_somebody_kills_says_so_and_not_what_it_said_last(bench: Bench) -> None:
+    task = container("a", image=RUNNER, argv=("sh", "-c", "echo all is well; kill -KILL $$"))
+    card = bench.run(Pipeline("p", "p", tasks=(task,)))
+    assert card.cause == "a: was killed (SIGKILL)"
+    assert bench.order(Pipeline("p", "p", tasks=(task,))).folder.task("a").error() == [
+        "was killed (SIGKILL)", "all is well",
+    ]  # fmt: skip
+
+
 def test_from_step_must_be_a_task(bench: Bench) -> None:
     with pytest.raises(UsageError, match="no task `thre`"):
         bench.run(chain(bench, "one", "three"), from_step="thre")

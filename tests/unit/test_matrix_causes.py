@@ -59,7 +59,7 @@ FAILURE = Failure(
         (10, ["it broke", "cc1: error: write: No space left on device"],
          "infrastructure: cc1: error: write: No space left on device"),
         (12, ["did not end within 3600 s"], "timeout: did not end within 3600 s"),
-        (-9, [], "infrastructure: ended with exit code -9"),
+        (-9, [], "infrastructure: was killed (SIGKILL)"),
     ],
 )  # fmt: skip
 def test_the_cause_without_what_differs(code: int, lines: list[str], said: str) -> None:

@@ -20,7 +20,7 @@ from dtkpipe.app.matrix.inputs import is_signed_only
 from dtkpipe.app.matrix.one_cell import PATIENCE, who
 from dtkpipe.app.matrix.outcome import Ended, Outcome, Result, cancelled
 from dtkpipe.app.matrix.plan import Asked, Place, Request, judged_again
-from dtkpipe.errors import DtkpipeError
+from dtkpipe.errors import DtkpipeError, how_ended
 from dtkpipe.matrix.failure import Failure, read, record
 from dtkpipe.matrix.fingerprint import INFRASTRUCTURE, OTHER, Fingerprint, fingerprint
 from dtkpipe.matrix.plan import Known, Planned, key_of
@@ -219,7 +219,7 @@ class _Work:
 
 def _failure(one: Planned, known: Known, ended: Ended) -> Failure:
     card, step = ended.card, ended.failed_step
-    lines = [line for line in ended.lines if line.strip()] or [f"ended with exit code {ended.code}"]
+    lines = [line for line in ended.lines if line.strip()] or [how_ended(ended.code)]
     found = fingerprint(ended.code, lines, {one.module, *known.module.spec.names})
     return Failure(
         module=one.module, kernel=one.target.kernel.release, arch=one.target.arch.name,

@@ -20,7 +20,7 @@ from dtkpipe.engines.local.folder import Record, RunFolder, remove
 from dtkpipe.engines.local.launch import Launcher
 from dtkpipe.engines.local.plan import Plan, behind, in_order
 from dtkpipe.engines.local.worker import Attempt, Ended, Line, uninterrupted
-from dtkpipe.errors import DtkpipeError, UnreachableError, UsageError
+from dtkpipe.errors import DtkpipeError, UnreachableError, UsageError, how_ended
 from dtkpipe.model.pipeline import Pipeline, Task
 from dtkpipe.values.run import (
     CANCELLED,
@@ -242,7 +242,9 @@ class _Run:
     def _ended(self, event: Ended) -> None:
         name, task, folder = event.task, self.tasks[event.task], self.order.folder.task(event.task)
         del self.running[name], self.deadlines[name]
-        code, cause = event.returncode, event.error[0] if event.error else f"ended with exit code {event.returncode}"
+        code = event.returncode
+        said = event.error if event.error and code >= 0 else (how_ended(code), *event.error)  # killed, it is dumb
+        cause = said[0]
         again = code == UnreachableError.exit_code and self.tries[name] <= task.retries and not self.interrupted
         if again and name not in self.overdue:
             self.watcher.said(name, f"again, {self.tries[name]} of {task.retries}: {cause}")
@@ -267,7 +269,7 @@ class _Run:
             folder.remember(Record(key=key, results=results, started=self.steps[name].started, finished=finished))
             cause = hint = ""
         else:
-            folder.blame([cause, *event.error[1:]])
+            folder.blame([cause, *said[1:]])
         if not self.order.keep:
             folder.tidy()
         state = SUCCEEDED if code == 0 else FAILED

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dtkpipe import errors
-from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, RunFailedError, UnreachableError
+from dtkpipe.errors import DtkpipeError, InvalidError, NotAllowedError, RunFailedError, UnreachableError, how_ended
 from dtkpipe.resources import shipped
 from dtkpipe.source.fetch import Fetched
 from dtkpipe.steps.build.image import Builder, Plan
@@ -110,7 +110,7 @@ class Handover:
             raise NotAllowedError("a registry refuses kaniko", last[:500])
         if _UNREACHABLE.search(last):
             raise UnreachableError("an image cannot be fetched or pushed", last[:500])
-        raise RunFailedError(f"kaniko ended with exit code {status}", *said[-3:])
+        raise RunFailedError(f"kaniko {how_ended(status)}", *said[-3:])
 
     def _write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)
