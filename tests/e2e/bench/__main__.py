@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.row import Row, table
-from tests.e2e.bench import many_runs, rollout
+from tests.e2e.bench import many_runs, rollout, runs
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.target import Cluster
@@ -34,7 +34,25 @@ def published_to_live(cluster: Cluster, namespace: str) -> Iterator[Row]:
     yield Row("image published to module Live on all nodes", "s", 15, seconds, "dtkpipe deploy, once for each kernel")
 
 
-GROUPS: tuple[Callable[[Cluster, str], Iterator[Row]], ...] = (listing, published_to_live)
+def whole_runs(cluster: Cluster, _namespace: str) -> Iterator[Row]:
+    """`submit`, and a run of `prebuild`."""
+    for one in runs.whole(cluster):
+        yield Row(f"submit to run object created, {one.engine}", "s", 1.0, one.submit, "dtkpipe submit --engine ...")
+        what = f"a run without its steps, {one.engine}: of {one.wall:.0f} s"
+        yield Row(what, "%", 25, one.overhead, "dtkpipe submit --pipeline prebuild --wait")
+
+
+def many_cells(cluster: Cluster, _namespace: str) -> Iterator[Row]:
+    """Twenty runs at once."""
+    for one in runs.at_once(cluster):
+        command = "dtkpipe matrix submit --jobs 20"
+        yield Row(
+            f"20 cells at once, {one.engine}: not built, after {one.seconds:.0f} s", "", 0, one.not_built, command
+        )
+        yield Row(f"20 cells at once, {one.engine}: errors of the controller", "", 0, one.errors, command)
+
+
+GROUPS: tuple[Callable[[Cluster, str], Iterator[Row]], ...] = (listing, published_to_live, whole_runs, many_cells)
 
 
 @contextlib.contextmanager

@@ -11,13 +11,11 @@ from pathlib import Path
 
 from dtkpipe.app.nodes import label_nodes
 from dtkpipe.resources import cache_dir
-from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.kernel import Kernel
-from tests.e2e.cluster import layout
+from tests.e2e.bench.runs import registry_of
 from tests.e2e.cluster.target import Cluster
 from tests.fixtures.drivers import Drivers
 from tests.fixtures.modules import SOURCES
-from tests.fixtures.registry import LoopbackRegistry
 
 _MODULE = "bench_rollout"
 
@@ -27,9 +25,7 @@ def measure(cluster: Cluster, namespace: str) -> float:
     cluster.kubectl("label", "--overwrite", "namespace", namespace, "pod-security.kubernetes.io/enforce=privileged")
     cluster.kubectl("-n", namespace, "create", "serviceaccount", "dtkpipe-driver")
     list(label_nodes(cluster.client))
-    run = layout.run()
-    access = RegistryAccess(insecure=(cluster.registry,))
-    registry = LoopbackRegistry(cluster.registry, run.registry, access, run.log("registry"))
+    registry = registry_of(cluster)
     source = (SOURCES / "good.c").read_text()
     with tempfile.TemporaryDirectory() as work:
         drivers = Drivers(registry, cache_dir(os.environ), Path(work))
