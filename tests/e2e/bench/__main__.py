@@ -93,7 +93,7 @@ def main(words: Sequence[str]) -> int:
     """Measure, print, and return the exit code."""
     rows: list[Row] = []
     with _cluster(rows) as cluster:
-        for group in GROUPS:
+        for group in (*GROUPS, *(LONG if words else ())):
             if not words or any(word in group.__name__ for word in words):
                 _say(f"measuring: {group.__name__.replace('_', ' ')}")
                 with _namespace(cluster) as namespace:

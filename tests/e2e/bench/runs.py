@@ -99,8 +99,8 @@ def _say_steps(card: RunCard) -> None:
     print(f"  {card.engine} after the last: {card.finished - before:.1f} s")
 
 
-def at_once(cluster: Cluster, *, count: int = 20) -> Iterator[Cells]:
-    """Submit a matrix of tiny cells, all at once."""
+def cells_at_once(cluster: Cluster, *, count: int, jobs: int) -> Iterator[Cells]:
+    """Submit a matrix of tiny cells, `jobs` at a time, on each engine."""
     with _folder() as folder, git.running(cluster, folder / "git") as server:
         registry = registry_of(cluster)
         with cells(cluster, registry, server, runner(registry.repo("runner")), folder) as site:
@@ -108,7 +108,7 @@ def at_once(cluster: Cluster, *, count: int = 20) -> Iterator[Cells]:
             for engine in ENGINES:
                 site.modules(engine, *(f"good{number}" for number in range(count)))
                 begun, since = time.perf_counter(), datetime.now(UTC)
-                said = site.submit(engine, engine, "--jobs", str(count))
+                said = site.submit(engine, engine, "--jobs", str(jobs))
                 took = time.perf_counter() - begun
                 built = json.loads(said.out)["summary"].get("built", 0)
                 yield Cells(
