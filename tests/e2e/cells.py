@@ -108,8 +108,8 @@ class Cells:
         own = ("--engine", engine, "-n", self.namespace, "--pipeline", "cell.py", "-o", "json")
         return ("matrix", "submit", *self.matrix(case), *own, *more)
 
-    def submit(self, engine: str, case: str, *more: str) -> Said:
-        said = self.cli(*self.words(engine, case, *more), env=self.environ, timeout=900)
+    def submit(self, engine: str, case: str, *more: str, timeout: float = 900) -> Said:
+        said = self.cli(*self.words(engine, case, *more), env=self.environ, timeout=timeout)
         assert "Traceback" not in said.err, said.err
         return said
 

@@ -42,17 +42,28 @@ def whole_runs(cluster: Cluster, _namespace: str) -> Iterator[Row]:
         yield Row(what, "%", 25, one.overhead, "dtkpipe submit --pipeline prebuild --wait")
 
 
-def many_cells(cluster: Cluster, _namespace: str) -> Iterator[Row]:
-    """Twenty runs at once."""
-    for one in runs.at_once(cluster):
-        command = "dtkpipe matrix submit --jobs 20"
-        yield Row(
-            f"20 cells at once, {one.engine}: not built, after {one.seconds:.0f} s", "", 0, one.not_built, command
-        )
-        yield Row(f"20 cells at once, {one.engine}: errors of the controller", "", 0, one.errors, command)
+def twenty_cells(cluster: Cluster, _namespace: str) -> Iterator[Row]:
+    """Twenty runs, all at once."""
+    return _cells(cluster, 20, 20)
 
 
-GROUPS: tuple[Callable[[Cluster, str], Iterator[Row]], ...] = (listing, published_to_live, whole_runs, many_cells)
+def three_hundred_cells(cluster: Cluster, _namespace: str) -> Iterator[Row]:
+    """More runs than Tekton takes combinations of a matrix (256)."""
+    return _cells(cluster, 300, 12)
+
+
+def _cells(cluster: Cluster, count: int, jobs: int) -> Iterator[Row]:
+    command = f"dtkpipe matrix submit --jobs {jobs}"
+    for one in runs.cells_at_once(cluster, count=count, jobs=jobs):
+        what = f"{count} cells, {jobs} at once, {one.engine}"
+        yield Row(f"{what}: not built, after {one.seconds:.0f} s", "", 0, one.not_built, command)
+        yield Row(f"{what}: errors of the controller", "", 0, one.errors, command)
+
+
+Group = Callable[[Cluster, str], Iterator[Row]]
+GROUPS: tuple[Group, ...] = (listing, published_to_live, whole_runs, twenty_cells)
+LONG: tuple[Group, ...] = (three_hundred_cells,)
+"""Only when they are named."""
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def cells_at_once(cluster: Cluster, *, count: int, jobs: int) -> Iterator[Cells]
             for engine in ENGINES:
                 site.modules(engine, *(f"good{number}" for number in range(count)))
                 begun, since = time.perf_counter(), datetime.now(UTC)
-                said = site.submit(engine, engine, "--jobs", str(jobs))
+                said = site.submit(engine, engine, "--jobs", str(jobs), timeout=5400)
                 took = time.perf_counter() - begun
                 built = json.loads(said.out)["summary"].get("built", 0)
                 yield Cells(
