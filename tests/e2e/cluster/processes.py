@@ -90,6 +90,14 @@ def _spawn(argv: list[str], log: Path, environment: Mapping[str, str]) -> int:
     )
 
 
+_KUBELET_SETS = {
+    "vm/overcommit_memory": 1, "vm/panic_on_oom": 0, "kernel/panic": 10, "kernel/panic_on_oops": 1,
+    "kernel/keys/root_maxkeys": 1_000_000, "kernel/keys/root_maxbytes": 25_000_000,
+}  # fmt: skip
+"""Settings of the kernel that kubelet does not start without (kubernetes, container_manager_linux.go): it is told that
+they are so."""
+
+
 class Box:
     """The namespaces of one run, and the processes in them."""
 
@@ -114,6 +122,11 @@ class Box:
         self.command(["mount", "-t", "proc", "proc", "/proc"])
         for kept in ("vm", "kernel"):  # what kubelet sets there would hold for the whole machine
             self.command(["mount", "--bind", "-o", "ro", f"/proc/sys/{kept}", f"/proc/sys/{kept}"])
+        for name, value in _KUBELET_SETS.items():
+            told = self.run.folder / "sys" / name
+            told.parent.mkdir(parents=True, exist_ok=True)
+            told.write_text(f"{value}\n")
+            self.command(["mount", "--bind", told, f"/proc/sys/{name}"])
         for name in ("lib", "log"):
             private = self.run.folder / "var" / name
             private.mkdir(parents=True, exist_ok=True)
