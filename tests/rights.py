@@ -50,7 +50,13 @@ def page() -> Iterator[str | Table]:
 
 def _table(rights: Sequence[Right]) -> Table:
     rows = [
-        (f"`{one.resource}`", ", ".join(one.verbs), one.scope.value, {"": "both"}.get(one.engine, one.engine), one.why)
+        (
+            f"`{one.resource}`" + (f" `{one.name}`" if one.name else ""),
+            ", ".join(one.verbs),
+            one.scope.value,
+            {"": "both"}.get(one.engine, one.engine),
+            one.why,
+        )
         for one in rights
     ]
     return ("resource", "verbs", "in", "engine", "why"), rows

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dtkpipe.app import bell
+from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
 from tests.fixtures.api import FakeApi
@@ -120,6 +121,9 @@ def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
         ((*PUSH, "--engine", "argo", "--secret", "s"), MATRIX, 2, "--secret is not for Argo"),
         ((*PUSH, "--engine", "argon"), MATRIX, 2, "there is no engine"),
         (("x", "--on", "pish", "--repo", "github.com/org/one", "--engine", "argo"), MATRIX, 2, "push"),
+        (("x", "--on", "push", "--engine", "argo"), MATRIX, 2, "nothing says which repository rings"),
+        ((*PUSH, "--engine", "argo", "--cron", "0 3 * * *"), MATRIX, 2, "--cron is not for --on push"),
+        ((*PUSH, "--engine", "argo", "--debounce", "5"), MATRIX, 2, "--debounce is not for --on push"),
         (("x", "--on", "push", "--repo", "github.com/org/three", "--engine", "argo"), MATRIX, 9, "no module is built"),
         (("x", "--on", "push", "--repo", "git.example.org/a/b", "--engine", "argo"), MATRIX, 2, "--forge github"),
         (("x", "--on", "push", "--repo", "nonsense", "--engine", "argo"), MATRIX, 2, "no repository that calls"),
@@ -159,10 +163,11 @@ def test_pushes_are_signed() -> None:
 
 
 def test_what_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bell, "_PAUSES", (0, 0))
-    ends = [UnreachableError("gone"), RunUnknownError.exit_code, 10]
+    monkeypatch.setattr(bell, "_PAUSES", (0, 0, 0))
+    hidden = ExitCode(10, unknown=True)
+    ends = [UnreachableError("gone"), ExitCode(RunUnknownError.exit_code, unknown=True), hidden, ExitCode(10)]
 
-    def plan() -> int:
+    def plan() -> ExitCode:
         end = ends.pop(0)
         if isinstance(end, UnreachableError):
             raise end
@@ -170,5 +175,5 @@ def test_what_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) ->
 
     said: list[str] = []
     assert bell.again(plan, said.append) == 10
-    assert (ends, said.count("something does not answer: again in 0 s")) == ([], 2)
-    assert bell.again(lambda: 10, said.append) == 10, "red cells are no reason"
+    assert (ends, said.count("something does not answer: again in 0 s")) == ([], 3)
+    assert bell.again(lambda: ExitCode(10), said.append) == 10, "red cells are no reason"
