@@ -47,11 +47,7 @@ class Watched:
     """Every planner that was there at some time."""
 
     def trigger(self, verb: str, *words: str, after: tuple[str, ...] = ()) -> Said:
-        behind = ("--", *after) if after else ()
-        own = ("trigger", verb, *words, "-n", self.cells.namespace, *behind)
-        said = self.cells.cli(*own, env=self.cells.environ)
-        assert "Traceback" not in said.err, said.err
-        return said
+        return self.cells.ask("trigger", verb, *words, after=after)
 
     def create(self, name: str, on: str, *words: str, more: tuple[str, ...] = ()) -> None:
         after = (*self.cells.matrix(name), *more, "--pipeline", "cell.py")

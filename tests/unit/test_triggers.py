@@ -13,33 +13,21 @@ from dtkpipe.app import bell
 from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
-from tests.fixtures.api import FakeApi
-from tests.fixtures.cli import Cli, Said
+from tests.fixtures.cli import Cli
+from tests.fixtures.schedules import MATRIX, SPEC, create, modules
 
-SPEC = "apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://github.com/Org/{name}.git', ref: {ref}}}\n"
-MATRIX = ("--modules", "modules/*", "--releases", "4.16", "--push-to", "quay.io/org", "--arch", "x86_64")
 PUSH = ("hello", "--on", "push", "--repo", "github.com/org/one")
 
 
 @pytest.fixture
 def desk(cli: Cli) -> Cli:
-    (cli.here / "modules").mkdir()
-    for name in ("one", "two"):
-        (cli.here / f"modules/{name}.yaml").write_text(SPEC.format(name=name, ref="''"))
+    modules(cli, "one", "two")
     return cli
-
-
-def create(cli: Cli, *words: str, after: tuple[str, ...] = MATRIX) -> Said:
-    file = cli.here / "kubeconfig"
-    FakeApi(url="http://127.0.0.1:9").kubeconfig(file)
-    said = cli("trigger", "create", *words, "--", *after, env={"KUBECONFIG": str(file)})
-    assert "Traceback" not in said.err, said.err
-    return said
 
 
 def rendered(cli: Cli, engine: str, *words: str) -> list[dict[str, Any]]:
     secret = ("--secret", "hook") if engine == "tekton" else ()
-    said = create(cli, *PUSH, "--engine", engine, *secret, *words, "--dry-run=client", "-o", "json")
+    said = create(cli, "trigger", *PUSH, "--engine", engine, *secret, *words, "--dry-run=client", "-o", "json")
     assert said.code == 0, said.err
     found: list[dict[str, Any]] = json.loads(said.out)
     return found
@@ -105,7 +93,7 @@ def test_paths_are_patterns_of_whole_names(desk: Cli, engine: str) -> None:
 def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
     secret = ("--secret", "hook") if engine == "tekton" else ()
     words = ("all", "--on", "catalog", "--repo", "github.com/org/catalogue", "--engine", engine, *secret)
-    said = create(desk, *words, "--dry-run=client", "-o", "json", after=("--modules", "mods/*", *MATRIX[2:]))
+    said = create(desk, "trigger", *words, "--dry-run=client", "-o", "json", after=("--modules", "mods/*", *MATRIX[2:]))
     assert said.code == 0, said.err
     objects = json.loads(said.out)
     assert of(objects, "ConfigMap")["data"] == {}
@@ -136,7 +124,7 @@ def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
     ],
 )
 def test_bad_input_is_told(desk: Cli, words: tuple[str, ...], after: tuple[str, ...], code: int, said: str) -> None:
-    answer = create(desk, *words, after=after)
+    answer = create(desk, "trigger", *words, after=after)
     assert (answer.code, said in answer.err) == (code, True), answer.err
 
 

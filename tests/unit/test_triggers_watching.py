@@ -17,32 +17,22 @@ from dtkpipe.errors import NotAllowedError, NothingSelectedError, UsageError
 from dtkpipe.values.kernel import Kernel
 from tests.fixtures.api import Answer, FakeApi, event, fake_api, refusal
 from tests.fixtures.api import listed as items
-from tests.fixtures.cli import Cli, Said
+from tests.fixtures.cli import Cli
+from tests.fixtures.schedules import MATRIX, create, modules
 
-SPEC = "apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://github.com/org/{name}'}}\n"
-MATRIX = ("--modules", "modules/*", "--releases", "4.16", "--push-to", "quay.io/org", "--arch", "x86_64")
 OLD, NEW = "5.14.0-427.13.1.el9_4.x86_64", "5.14.0-503.11.1.el9_5.x86_64"
 engines = pytest.mark.parametrize("engine", ["argo", "tekton"])
 
 
 @pytest.fixture
 def desk(cli: Cli) -> Cli:
-    (cli.here / "modules").mkdir()
-    (cli.here / "modules/one.yaml").write_text(SPEC.format(name="one"))
+    modules(cli, "one")
     return cli
-
-
-def create(cli: Cli, *words: str, after: tuple[str, ...] = MATRIX) -> Said:
-    file = cli.here / "kubeconfig"
-    FakeApi(url="http://127.0.0.1:9").kubeconfig(file)
-    said = cli("trigger", "create", *words, "--", *after, env={"KUBECONFIG": str(file)})
-    assert "Traceback" not in said.err, said.err
-    return said
 
 
 def rendered(cli: Cli, on: str, engine: str, *words: str) -> dict[str, dict[str, Any]]:
     """The objects by their kind; of ConfigMaps the one with files."""
-    said = create(cli, "mine", "--on", on, "--engine", engine, *words, "--dry-run=client", "-o", "json")
+    said = create(cli, "trigger", "mine", "--on", on, "--engine", engine, *words, "--dry-run=client", "-o", "json")
     assert said.code == 0, said.err
     return {one["kind"]: one for one in json.loads(said.out)}
 
@@ -66,7 +56,7 @@ def test_on_releases_it_fires_by_itself_and_asks_first(desk: Cli, engine: str) -
     assert [one["name"] for one in container["env"] if "valueFrom" in one] == ["RUNG_BY"]
     often = rendered(desk, "release", engine, "--cron", "0 * * * *")
     assert "0 * * * *" in json.dumps(often)
-    said = create(desk, "mine", "--on", "release", "--engine", engine, "--dry-run=client", "-o", "json")
+    said = create(desk, "trigger", "mine", "--on", "release", "--engine", engine, "--dry-run=client", "-o", "json")
     (seen,) = (one for one in json.loads(said.out) if one["metadata"]["name"] == SEEN)
     assert "data" not in seen, "applying it once more forgets nothing"
 
@@ -103,19 +93,19 @@ def test_on_kernels_it_is_fired_by_a_watcher(desk: Cli, engine: str) -> None:
     ],
 )
 def test_bad_input_is_told(desk: Cli, words: tuple[str, ...], after: tuple[str, ...], code: int, said: str) -> None:
-    answer = create(desk, "mine", "--engine", "argo", "--on", *words, after=after)
+    answer = create(desk, "trigger", "mine", "--engine", "argo", "--on", *words, after=after)
     assert (answer.code, said in answer.err) == (code, True), answer.err
 
 
 @pytest.mark.parametrize("on", ["release", "node-kernel"])
 def test_github_has_no_such_trigger(desk: Cli, on: str) -> None:
-    answer = create(desk, "mine", "--on", on, "--engine", "github")
+    answer = create(desk, "trigger", "mine", "--on", on, "--engine", "github")
     assert (answer.code, f"GitHub does not know of --on {on}" in answer.err) == (8, True), answer.err
 
 
 def test_kernels_go_along_with_a_schedule(desk: Cli) -> None:
     said = create(
-        desk, "mine", "--on", "release", "--engine", "argo", "--dry-run=client", "-o", "json",
+        desk, "trigger", "mine", "--on", "release", "--engine", "argo", "--dry-run=client", "-o", "json",
         after=(*MATRIX, "--kernel", f"{OLD},{NEW}"),
     )  # fmt: skip
     assert all(f"--kernel={one}" in said.out for one in (OLD, NEW)), said.err
