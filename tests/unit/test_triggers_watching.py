@@ -18,6 +18,7 @@ from dtkpipe.values.kernel import Kernel
 from tests.fixtures.api import Answer, FakeApi, event, fake_api, refusal
 from tests.fixtures.api import listed as items
 from tests.fixtures.cli import Cli
+from tests.fixtures.matrix import Shelf
 from tests.fixtures.schedules import MATRIX, create, modules
 
 OLD, NEW = "5.14.0-427.13.1.el9_4.x86_64", "5.14.0-503.11.1.el9_5.x86_64"
@@ -249,6 +250,31 @@ def test_the_watcher_starts_a_planner_and_goes_on(
         node_kernels.watch(place(api, tmp_path), "mine", 0.3, said.append)
     assert started == [[OLD], [NEW]]
     assert said[:2] == [f"new on nodes: {OLD}", "started mine-x"]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "code", "said"),
+    [
+        (f"{OLD},5.14.0-999.el9.x86_64", 9, f"kernel {OLD}: it is of OpenShift 4.16.0-2, 4.17.0, or of a variant"),
+        ("5.14.0-999.el9.x86_64", 9, "do not have kernel 5.14.0-999.el9.x86_64"),
+        (f"{OLD},$(reboot)", 6, "`$(reboot)` is not a kernel release"),
+        (f"{OLD},--releases=4.16", 6, "is not a kernel release"),
+        ("", 9, "no cell is left"),
+    ],
+)
+def test_a_planner_plans_the_kernels_that_it_is_told(
+    api: FakeApi, cli: Cli, tmp_path: Path, kernels: str, code: int, said: str
+) -> None:
+    """Here no module is for them, or no release has them: that ends before a registry is asked."""
+    Shelf.at(cli.here).module("one", more="kernels: {min: '99'}\n")
+    place(api, tmp_path)
+    api.give(fires("node-kernel", "argo"), refusal(404, "NotFound", "no bell"))
+    answer = cli(
+        "trigger", "answer", "mine", "-n", "here", "--", "--engine", "argo", "-n", "here", "--lock", "lock",
+        "--modules", "modules/*", "--releases", "4.17.1", "--arch", "x86_64", "--push-to", "127.0.0.1:9/org",
+        "--insecure-registry", "127.0.0.1:9", env={"KERNELS": kernels, "KUBECONFIG": str(tmp_path / "kubeconfig")},
+    )  # fmt: skip
+    assert (answer.code, said in answer.err) == (code, True), answer.err
 
 
 def test_a_test_plans_at_once(api: FakeApi, tmp_path: Path) -> None:
