@@ -1,4 +1,4 @@
-"""Releases that are new in the update graph: what the planner of a trigger asks before it plans.
+"""Releases that are new in the update graph: what the planners of triggers ask before they plan.
 
 What was seen at the last planning is a digest in a ConfigMap. It may be lost: then there is one planning too many.
 """
@@ -29,6 +29,7 @@ from dtkpipe.releases.refresh import Reader, Report, Target, refresh
 from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
+from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.version import Wanted
 
 EVERY = "*/15 * * * *"
@@ -75,6 +76,24 @@ def look(
         return code or UnreachableError.exit_code
     _keep(place, name, now, say)
     return code
+
+
+def knows(question: Question, kernels: Sequence[Kernel], folder: Path, say: Say) -> bool:
+    """Write a lock into `folder` that has the releases that are listed now, for kernels that the meant one lacks.
+
+    False: nothing is written, because that one knows them all, or nobody answers. Raises what registries raise.
+    """
+    lock = Lock(lock_folder(question.request.lock))
+    unknown = [kernel for kernel in kernels if kernel.is_red_hat and not lock.with_kernel(kernel)]
+    if not unknown:
+        return False
+    say(f"kernels that the lock does not know: {', '.join(map(str, unknown))}; asked for newer releases")
+    try:
+        brought_up(question, listed(question, say), folder, say)
+    except (UnreachableError, NothingSelectedError) as error:
+        say(f"note: {error.what}: planned with what is known")
+        return False
+    return True
 
 
 def listed(question: Question, say: Say) -> list[Target]:

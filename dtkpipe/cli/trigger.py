@@ -86,6 +86,8 @@ def create(
 
     github: nothing is created; what is printed is a workflow for the repository's .github/workflows/.
     """
+    from datetime import UTC, datetime
+
     from dtkpipe.app import triggers
     from dtkpipe.errors import UnsupportedError, UsageError
     from dtkpipe.values.forge import Repository
@@ -133,6 +135,9 @@ def create(
     if repository:
         document["url"] = triggers.called_at(chosen.name, desk.place.namespace)
         text = f"{text}; let the repository call: {document['url']}"
+    elif not wanted.schedule.suspended:
+        first = wanted.schedule.cron.next(datetime.now(UTC))
+        document["next"], text = first.isoformat(), f"{text}, first at {time_of(first)}"
     emit(output, document, lambda: text, [f"trigger/{name}"])
 
 

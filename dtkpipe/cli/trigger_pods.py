@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dtkpipe.app.matrix.outcome import ExitCode
+    from dtkpipe.app.new_releases import Question
 
 
 def register(trigger: typer.Typer) -> None:
@@ -36,33 +37,38 @@ def answer(
 ) -> int:
     """Submit the matrix of a trigger as soon as its bell is off, if it has one: what its planner runs.
 
-    Of the matrix only the kernels that its pod was told, if it was told any.
+    Of the matrix only the kernels that its pod was told, if it was told any; also those that are newer than the lock.
     """
-    from dtkpipe.app import bell
+    import tempfile
+
+    from dtkpipe.app import bell, new_releases
     from dtkpipe.engines.schedules import KERNELS_ENV, RUNG_BY_ENV
     from dtkpipe.values.kernel import Kernel
 
     kernels = [Kernel.parse(text) for text in os.environ.get(KERNELS_ENV, "").split(",") if text]
     bell.off(place(namespace, context, kubeconfig), name, os.environ.get(RUNG_BY_ENV, ""))
-    return bell.again(lambda: _submit([*words, *(f"--kernel={one}" for one in kernels)]), say)
+    only = [f"--kernel={one}" for one in kernels]
+
+    def plan() -> ExitCode:
+        with tempfile.TemporaryDirectory() as lock:
+            newer = kernels and new_releases.knows(_question(words), kernels, Path(lock), say)
+            return _submit([*words, *only, *([f"--lock={lock}"] if newer else [])])
+
+    return bell.again(plan, say)
 
 
 def look(
     *, name: Name, words: Words, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None
 ) -> int:
     """Submit the matrix of a trigger when the update graph lists a release that is new: what its planner runs."""
-    from dtkpipe.app.new_releases import Question, look
-    from dtkpipe.cli.matrix_options import options_of
+    from dtkpipe.app.new_releases import look
     from dtkpipe.engines.schedules import BY_HAND, RUNG_BY_ENV
-
-    matrix = options_of(parsed(words))
-    question = Question(request=matrix.request, access=matrix.access, words=words)
 
     def plan(lock: Path) -> ExitCode:
         return _submit([*words, f"--lock={lock}"])
 
     by_hand = os.environ.get(RUNG_BY_ENV) == BY_HAND
-    return look(place(namespace, context, kubeconfig), name, question, plan, say, at_once=by_hand)
+    return look(place(namespace, context, kubeconfig), name, _question(words), plan, say, at_once=by_hand)
 
 
 def watch(
@@ -77,6 +83,14 @@ def watch(
     from dtkpipe.app.node_kernels import watch
 
     watch(place(namespace, context, kubeconfig), name, debounce, say)
+
+
+def _question(words: Sequence[str]) -> Question:
+    from dtkpipe.app.new_releases import Question
+    from dtkpipe.cli.matrix_options import options_of
+
+    matrix = options_of(parsed(list(words)))
+    return Question(request=matrix.request, access=matrix.access, words=words)
 
 
 def _submit(words: Sequence[str]) -> ExitCode:

@@ -11,12 +11,13 @@ import pytest
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.app.matrix.plan import Request
-from dtkpipe.app.new_releases import Question, digest, listed, look
+from dtkpipe.app.new_releases import Question, digest, knows, listed, look
 from dtkpipe.clients.cluster import Cluster
 from dtkpipe.engines.rights import SEEN
 from dtkpipe.errors import NothingSelectedError, UnreachableError
 from dtkpipe.releases.lock import Lock
 from dtkpipe.values.arch import AARCH64, X86_64
+from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.mirrors import parse_mirrors
 from tests.fixtures.api import Answer, FakeApi, fake_api, refusal
 from tests.fixtures.cli import Cli
@@ -149,6 +150,21 @@ def test_a_graph_that_fails_plans_nothing(asking: Asking) -> None:
     with pytest.raises(NothingSelectedError):
         asking.look()
     assert (asking.planned, asking.seen) == ([], "")
+
+
+def test_a_kernel_that_is_newer_than_the_lock_is_looked_for(asking: Asking, tmp_path: Path) -> None:
+    newer, question = Kernel("5.14.0-570.1.1.el9_6.x86_64"), asking.question()
+    image = asking.site.openshift.standard("4.71.1", str(newer))
+    asking.graph.lists("stable-4.71", {"4.71.1": image.digest})
+    (folder := tmp_path / "newer").mkdir()
+    for known_or_not_red_hats in (Kernel(KERNEL), Kernel("6.1.0-53-amd64")):
+        assert not knows(question, [known_or_not_red_hats], folder, asking.said.append)
+    assert asking.graph.asked == []
+    assert knows(question, [Kernel(KERNEL), newer], folder, asking.said.append)
+    assert [str(one.version) for one in Lock(folder).with_kernel(newer)] == ["4.71.1"]
+    asking.graph.status = 503
+    assert not knows(question, [newer], folder, asking.said.append)
+    assert asking.said[-1].endswith("planned with what is known")
 
 
 def test_what_is_admitted_counts_and_nothing_else(asking: Asking) -> None:

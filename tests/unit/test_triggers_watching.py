@@ -272,7 +272,8 @@ def test_a_planner_plans_the_kernels_that_it_is_told(
     answer = cli(
         "trigger", "answer", "mine", "-n", "here", "--", "--engine", "argo", "-n", "here", "--lock", "lock",
         "--modules", "modules/*", "--releases", "4.17.1", "--arch", "x86_64", "--push-to", "127.0.0.1:9/org",
-        "--insecure-registry", "127.0.0.1:9", env={"KERNELS": kernels, "KUBECONFIG": str(tmp_path / "kubeconfig")},
+        "--insecure-registry", "127.0.0.1:9", "--graph", "http://127.0.0.1:9/graph",
+        env={"KERNELS": kernels, "KUBECONFIG": str(tmp_path / "kubeconfig")},
     )  # fmt: skip
     assert (answer.code, said in answer.err) == (code, True), answer.err
 
