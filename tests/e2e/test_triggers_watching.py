@@ -206,8 +206,9 @@ def test_a_new_kernel_is_planned_once_and_alone(watched: Watched, strange_node: 
         strange_node.runs(KERNELS[0])
         watched.ended(name, 2, "succeeded")
         assert watched.runs(name) == 1, "of two kernels the one that is new"
-        (run,) = watched.kubectl_json("get", ENGINES[watched.engine].runs.words)["items"]
-        assert KERNELS[0] in json.dumps(run)
+        runs = watched.kubectl_json("get", ENGINES[watched.engine].runs.words)["items"]
+        (run,) = (json.dumps(one) for one in runs if f"/{name}/" in str(one["spec"]))
+        assert (KERNELS[0] in run, KERNELS[1] in run) == (True, False)
 
         for kernel in ("$(reboot)", KERNELS[0], "$(reboot)", KERNELS[0]):
             strange_node.runs(kernel)
