@@ -42,15 +42,21 @@ def page() -> Iterator[str | Table]:
     yield (
         "`edit` of the runs' namespace holds all of this, with what Argo Workflows and Tekton add to that role when\n"
         "they are installed, and what `dtkpipe schedule` writes; `dtkpipe doctor --for cluster` asks the cluster.\n"
-        "`dtkpipe label-nodes` also needs `get`, `list` and `patch` of nodes; `dtkpipe deploy`, `rollback` and\n"
-        "`smoke-test` by hand, what theirs have.\n"
+        "`dtkpipe label-nodes` also needs `get`, `list` and `patch` of nodes, `dtkpipe trigger test` of a trigger on\n"
+        "kernels `list` of them; `dtkpipe deploy`, `rollback` and `smoke-test` by hand, what theirs have.\n"
     )
     yield _table(PEOPLE)
 
 
 def _table(rights: Sequence[Right]) -> Table:
     rows = [
-        (f"`{one.resource}`", ", ".join(one.verbs), one.scope.value, {"": "both"}.get(one.engine, one.engine), one.why)
+        (
+            f"`{one.resource}`" + (f" `{one.name}`" if one.name else ""),
+            ", ".join(one.verbs),
+            one.scope.value,
+            {"": "both"}.get(one.engine, one.engine),
+            one.why,
+        )
         for one in rights
     ]
     return ("resource", "verbs", "in", "engine", "why"), rows

@@ -1,4 +1,4 @@
-"""What the pods of a trigger do: the bell's starts a planner, and the planner waits until its bell is off.
+"""What the pods of a trigger on pushes do: the bell's starts a planner, and the planner waits until its bell is off.
 
 A push that finds the bell there adds nothing, so the planner that answers it must read the repository after the bell
 has gone: then a later push makes a new one. docs/adr/0016-bells.md.
@@ -7,17 +7,19 @@ has gone: then a later push makes a new one. docs/adr/0016-bells.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from dtkpipe.app import schedules
 from dtkpipe.app.clusters import Place
+from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.app.schedules import KINDS, Kind, every, state_of
 from dtkpipe.app.triggers import BELLS
 from dtkpipe.clients.cluster import Object, Resource
-from dtkpipe.engines.schedules import RUNG_BY, SCHEDULE
+from dtkpipe.engines.schedules import KERNELS, RUNG_BY, SCHEDULE
 from dtkpipe.engines.triggers import bell_name
-from dtkpipe.errors import RunUnknownError, UnreachableError
+from dtkpipe.errors import UnreachableError
+from dtkpipe.values.kernel import Kernel
 
 APART = 20.0
 """Seconds between two planners of one trigger: whatever is pushed meanwhile is one planning."""
@@ -36,8 +38,21 @@ def ring(place: Place, name: str) -> str:
     kind = KINDS[engine]
     _take_turn(place, kind, name)
     bell = place.cluster.find(BELLS[engine], bell_name(name), place.namespace)
-    made = _planner(engine, one, str(bell["metadata"]["uid"]) if bell else "")
-    return str(place.cluster.create(kind.starts, made, place.namespace)["metadata"]["name"])
+    return _start(place, engine, one, str(bell["metadata"]["uid"]) if bell else "")
+
+
+def start(place: Place, name: str, *, kernels: Sequence[Kernel] = (), by: str = "") -> str:
+    """Start the planner of a trigger at once, perhaps for some kernels alone; return what it is called.
+
+    Raises NotFoundError.
+    """
+    engine, one = schedules.existing(place, name, trigger=True)
+    return _start(place, engine, one, by, kernels)
+
+
+def _start(place: Place, engine: str, one: Object, by: str, kernels: Sequence[Kernel] = ()) -> str:
+    made = _planner(engine, one, by, {KERNELS: ",".join(map(str, kernels))} if kernels else {})
+    return str(place.cluster.create(KINDS[engine].starts, made, place.namespace)["metadata"]["name"])
 
 
 def _take_turn(place: Place, kind: Kind, name: str) -> None:
@@ -61,8 +76,8 @@ def _until(place: Place, resource: Resource, name: str, uid: str, state: str) ->
                 break
 
 
-def _planner(engine: str, one: Object, bell: str) -> Object:
-    """Return what starts the planner, as the engine itself makes it of what fires."""
+def _planner(engine: str, one: Object, by: str, notes: Mapping[str, str]) -> Object:
+    """Return what starts the planner, as the engine itself makes it of what fires; its pod is told the rest."""
     name, spec = str(one["metadata"]["name"]), one["spec"]
     owner = {key: one[key] for key in ("apiVersion", "kind")} | {key: one["metadata"][key] for key in ("name", "uid")}
     made: Object = {
@@ -73,12 +88,13 @@ def _planner(engine: str, one: Object, bell: str) -> Object:
     if engine == "argo":
         made |= {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "spec": dict(spec["workflowSpec"])}
         made["metadata"]["labels"]["workflows.argoproj.io/cron-workflow"] = name
-        made["spec"]["podMetadata"] = {"labels": {RUNG_BY: bell, "app.kubernetes.io/name": "planner", SCHEDULE: name}}
+        labels = {RUNG_BY: by, "app.kubernetes.io/name": "planner", SCHEDULE: name}
+        made["spec"]["podMetadata"] = {"labels": labels, "annotations": dict(notes)}
         return made
     job = spec["jobTemplate"]["spec"]
     template = job["template"]
-    labels = {**template["metadata"]["labels"], RUNG_BY: bell}
-    pod = {**template, "metadata": {**template["metadata"], "labels": labels}}
+    metadata = {"labels": {**template["metadata"]["labels"], RUNG_BY: by}, "annotations": dict(notes)}
+    pod = {**template, "metadata": {**template["metadata"], **metadata}}
     return {**made, "apiVersion": "batch/v1", "kind": "Job", "spec": {**job, "template": pod}}
 
 
@@ -89,7 +105,7 @@ def off(place: Place, name: str, bell: str) -> None:
     _until(place, BELLS[engine], bell_name(name), bell, "")
 
 
-def again(plan: Callable[[], int], say: Callable[[str], None]) -> int:
+def again(plan: Callable[[], ExitCode], say: Callable[[str], None]) -> ExitCode:
     """Do it until it does not end with something that did not answer, a few times; return its exit code.
 
     A push rings once: what could not be asked then would be asked by nobody.
@@ -98,9 +114,9 @@ def again(plan: Callable[[], int], say: Callable[[str], None]) -> int:
         try:
             code = plan()
         except UnreachableError as error:
-            code = error.exit_code
+            code = ExitCode(error.exit_code, unknown=True)
             say(f"{error}")
-        if code not in (UnreachableError.exit_code, RunUnknownError.exit_code):
+        if not code.unknown:
             return code
         say(f"something does not answer: again in {pause} s")
         time.sleep(pause)

@@ -1,46 +1,55 @@
-"""Ring a trigger as its forge does, and see what comes of it."""
+"""Test a trigger: ring it as its forge does, or start its planner, and see what comes of it."""
 
 from __future__ import annotations
 
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from dtkpipe.app import schedules
+from dtkpipe.app import bell as ringing
+from dtkpipe.app import node_kernels, schedules
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.schedules import KINDS, every
-from dtkpipe.app.triggers import BELLS, WEBHOOK_CLIENTS, bell_of
-from dtkpipe.clients.cluster import SECRETS
+from dtkpipe.app.triggers import BELLS, NODE_KERNEL, RELEASE, WEBHOOK_CLIENTS, bell_of, on_of
+from dtkpipe.clients.cluster import SECRETS, Object
 from dtkpipe.clients.webhook import send
 from dtkpipe.engines.rights import CALLERS
-from dtkpipe.engines.schedules import SCHEDULE
+from dtkpipe.engines.schedules import BY_HAND, SCHEDULE
 from dtkpipe.engines.triggers import BELL_OF, LISTENER, SECRET_KEY, Bell
-from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, UsageError
+from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, NothingSelectedError, UsageError
 from dtkpipe.values.forge import TITLES, push
 
 _SECONDS = 30.0
 """In which a bell is there, and a planner after it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Came:
-    """What came of a call."""
+def try_out(place: Place, name: str, url: str, say: Callable[[str], None]) -> str:
+    """Let a trigger plan, and return the name of its planner: "" as long as the one before is at work.
 
-    bell: str
-    """Name of the Job or Workflow; empty where its planner was faster than we are."""
-    planner: str
-    """Empty as long as the one before it is at work."""
-
-
-def ring_as_forge(place: Place, name: str, url: str, say: Callable[[str], None]) -> Came:
-    """Send a push, signed as the forge signs it, to `url`, or with none to the EventListener.
-
-    Raises NotFoundError for a trigger or a secret that is not there, AnswerIsNoError where nothing rings,
+    On pushes it is rung as its forge does, with `url` there where the forge calls; any other plans at once: on kernels
+    for those of all nodes. Raises NotFoundError for a trigger or a secret that is not there, UsageError for a `url`
+    that nobody calls, AnswerIsNoError where nothing rings, NothingSelectedError where no node says its kernel,
     UnreachableError.
     """
     engine, one = schedules.existing(place, name, trigger=True)
-    bell = bell_of(one)
+    on = on_of(one)
+    if on not in (RELEASE, NODE_KERNEL):
+        return _ring_as_forge(place, engine, one, url, say)
+    if url:
+        raise UsageError(f"--url is not for a trigger on {on}", "nobody calls it", hint="leave it out")
+    if on == RELEASE:
+        say("it plans at once, whatever the update graph lists")
+        return ringing.start(place, name, by=BY_HAND)
+    kernels = node_kernels.there(place.cluster, say)
+    if not kernels:
+        raise NothingSelectedError("no node says which kernel it runs", f"looked at the nodes of {place.cluster.host}")
+    say(f"it plans at once, for the kernels of all nodes: {', '.join(map(str, kernels))}")
+    return ringing.start(place, name, kernels=kernels, by=BY_HAND)
+
+
+def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callable[[str], None]) -> str:
+    """Send a push, signed as the forge signs it, to `url`, or with none to the EventListener."""
+    name, bell = str(one["metadata"]["name"]), bell_of(one)
     if engine == "argo" and not url:
         raise UsageError(
             "nothing says where Argo's server is",
@@ -49,7 +58,7 @@ def ring_as_forge(place: Place, name: str, url: str, say: Callable[[str], None])
     branch = next(iter(bell.refs), "") or "main"
     files = tuple(path.replace("*", "x") for path in bell.paths)
     call = push(bell.repository, f"refs/heads/{branch}", branch, _secret(place, engine, bell), files)
-    before = _there(place, engine, name)
+    planners, rang = _there(place, engine, name)
     say(f"a push to {branch} of {bell.repository.path}, signed as {TITLES[bell.repository.forge]} does")
     status = 0
     if url:
@@ -57,34 +66,25 @@ def ring_as_forge(place: Place, name: str, url: str, say: Callable[[str], None])
         say(f"answer: HTTP {status}")
     else:
         place.cluster.post(place.namespace, f"el-{LISTENER}:8080", call.body, call.headers)
-    if before[0]:
+    if rang:
         say("its bell was on already: the call adds nothing to it")
-    return _came(place, engine, name, before, status)
-
-
-def _there(place: Place, engine: str, name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Return bells and planners: uid -> name."""
-    bells, planners = (
-        {str(one["metadata"]["uid"]): str(one["metadata"]["name"]) for one in every(place, resource, f"{label}={name}")}
-        for resource, label in ((BELLS[engine], BELL_OF), (KINDS[engine].starts, SCHEDULE))
+    starts = place.cluster.watch(
+        KINDS[engine].starts, place.namespace, labels=f"{SCHEDULE}={name}", until=time.monotonic() + _SECONDS
     )
-    return bells, planners
-
-
-def _came(place: Place, engine: str, name: str, before: tuple[dict[str, str], dict[str, str]], status: int) -> Came:
-    until, rang = time.monotonic() + _SECONDS, dict(before[0])
-    while True:
-        bells, planners = _there(place, engine, name)
-        rang |= bells
-        new = [called for uid, called in planners.items() if uid not in before[1]]
-        if new or (time.monotonic() > until and rang):
-            return Came(bell=next(iter(rang.values()), ""), planner=new[0] if new else "")
-        if time.monotonic() > until:
-            break
-        time.sleep(0.5)
+    new = (str(seen["metadata"]["name"]) for _, seen in starts if seen["metadata"]["uid"] not in planners)
+    if planner := next(new, ""):
+        return planner
+    if _there(place, engine, name)[1]:
+        return ""
     log = "the log of Argo's server" if engine == "argo" else f"kubectl -n {place.namespace} logs deploy/el-{LISTENER}"
     said = f"the answer was HTTP {status}" if status else "the EventListener took the call"
     raise AnswerIsNoError(f"trigger `{name}` did not ring within {_SECONDS:.0f} s", said, hint=f"{log} says why")
+
+
+def _there(place: Place, engine: str, name: str) -> tuple[set[str], bool]:
+    """Return the uids of the planners that there are, and whether the bell is on."""
+    planners = {str(one["metadata"]["uid"]) for one in every(place, KINDS[engine].starts, f"{SCHEDULE}={name}")}
+    return planners, bool(every(place, BELLS[engine], f"{BELL_OF}={name}"))
 
 
 def _secret(place: Place, engine: str, bell: Bell) -> str:

@@ -88,30 +88,38 @@ class Online:
 
 def targets(lock: Lock, selection: Selection, online: Online, say: Say) -> list[Target]:
     """Return the releases that there are, by the update graph or by the tags. Raises what these raise."""
-    from dtkpipe.clients.graph import PUBLIC, read
     from dtkpipe.releases.images import RELEASES
-    from dtkpipe.releases.refresh import Target
 
     if online.channel == "tags":
         repo = online.releases or RELEASES
         return sorted(_tagged(online.registry.tags(repo), selection), key=lambda one: (one.version, one.arch.name))
     found: list[Target] = []
     for line in selection.lines(lock.lines):
-        name = f"{online.channel}-{line[0]}.{line[1]}"
         for arch in selection.arches:
-            try:
-                graph = read(online.access, name, arch, online.graph or PUBLIC)
-            except NotFoundError as error:
-                say(f"note: {error.what}")
-                continue
-            # A channel holds the releases that one can come from too.
-            mine = [node for node in graph.nodes.values() if node.version.line == line]
-            found += [
-                Target(node.version, arch, node.payload) for node in mine if selection.wanted.covers(node.version)
-            ]
+            offered = in_channel(online.access, online.graph, online.channel, line, arch, say)
+            found += [one for one in offered if selection.wanted.covers(one.version)]
     if not found:
         raise NothingSelectedError(f"the update graph has no release that is {selection.wanted}")
     return sorted(found, key=lambda one: (one.version, one.arch.name))
+
+
+def in_channel(
+    access: RegistryAccess, url: str, channel: str, line: tuple[int, int], arch: Arch, say: Say
+) -> list[Target]:
+    """Ask the update graph at `url` ("": the public one) for the releases of a minor version in a channel: `stable`.
+
+    A channel that does not exist is told, and has none. Raises what `dtkpipe.clients.graph.read` raises besides.
+    """
+    from dtkpipe.clients.graph import PUBLIC, read
+    from dtkpipe.releases.refresh import Target
+
+    try:
+        graph = read(access, f"{channel}-{line[0]}.{line[1]}", arch, url or PUBLIC)
+    except NotFoundError as error:
+        say(f"note: {error.what}")
+        return []
+    # A channel holds the releases that one can come from too.
+    return [Target(node.version, arch, node.payload) for node in graph.nodes.values() if node.version.line == line]
 
 
 def _tagged(tags: Iterable[str], selection: Selection) -> Iterator[Target]:

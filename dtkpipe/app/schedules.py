@@ -33,6 +33,7 @@ from dtkpipe.errors import (
     DtkpipeError,
     ExistsError,
     InvalidError,
+    NotAllowedError,
     NotFoundError,
     UnsupportedError,
     UsageError,
@@ -73,22 +74,36 @@ class Matrix:
     pipeline: str = "prebuild"
 
 
-def schedule(name: str, cron: Cron, engine: Engine, namespace: str, matrix: Matrix, image: str, here: Path) -> Schedule:
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """What a schedule or a trigger starts, and where."""
+
+    name: str
+    engine: Engine
+    namespace: str
+    matrix: Matrix
+    image: str
+    here: Path
+    """The folder that the names of files are relative to."""
+
+
+def schedule(planner: Planner, cron: Cron) -> Schedule:
     """Put together what the planner is started with. Raises UsageError and InvalidError for what cannot be one."""
+    name, matrix = planner.name, planner.matrix
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"`{name[:80]}` cannot be the name of a schedule",
             f"lower-case letters, digits, hyphens; at most {NAME_LIMIT}",
         )
-    files, words = _packed(matrix, here)
+    files, words = _packed(matrix, planner.here)
     if (size := sum(len(text.encode()) for text in files.values())) > _MOST:
         raise UnsupportedError(
             f"the files of the matrix are too large for one schedule: {size} bytes, the most is {_MOST}",
             hint="make several schedules, each with some of the modules",
         )
-    argv = ["dtkpipe", "matrix", "submit", "--engine", engine.name, "--namespace", namespace]
+    argv = ["dtkpipe", "matrix", "submit", "--engine", planner.engine.name, "--namespace", planner.namespace]
     argv += [f"{flag}={value}" for flag, value in words] + ["--retry-failed"] * matrix.retry_failed
-    return Schedule(name=name, cron=cron, argv=argv, files=files, image=image)
+    return Schedule(name=name, cron=cron, argv=argv, files=files, image=planner.image)
 
 
 def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -101,6 +116,7 @@ def _packed(matrix: Matrix, here: Path) -> tuple[dict[str, str], list[tuple[str,
     words = [("--modules", pattern) for pattern in fetched]
     words += [("--modules", f"{FOLDER}/modules/*.yaml")] * bool(files)
     words.append(("--releases", request.releases))
+    words += [("--kernel", kernel.release) for kernel in request.kernels]
     words += [("--arch", ",".join(one.name for one in request.arches)), ("--variant", ",".join(request.variants))]
     words += [
         (flag, value)
@@ -272,15 +288,26 @@ def every(place: Place, resource: Resource, labels: str) -> list[Object]:
         return place.cluster.list(resource, place.namespace, labels=labels)
     except NotFoundError:
         return []
+    except NotAllowedError:
+        if resource.plural in place.cluster.served(resource.api):
+            raise
+        return []  # nobody has a right to what is not there
 
 
 def find(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Object] | None:
     """Return the engine and the object of a schedule, or of a trigger; None where there is none."""
-    for engine, kind in KINDS.items():
-        one = place.cluster.find(kind.crons, name, place.namespace) if _NAME.fullmatch(name) else None
+    refused: NotAllowedError | None = None
+    for engine, kind in KINDS.items() if _NAME.fullmatch(name) else ():
+        try:
+            one = place.cluster.find(kind.crons, name, place.namespace)
+        except NotAllowedError as error:  # what runs in pods may look at what is its engine's alone
+            refused = error if kind.crons.plural in place.cluster.served(kind.crons.api) else refused
+            continue
         labels = (one["metadata"].get("labels") or {}) if one else {}
         if one and SCHEDULE in labels and (TRIGGER in labels) is trigger:
             return engine, one
+    if refused:
+        raise refused
     return None
 
 

@@ -1,4 +1,8 @@
-"""Triggers on a cluster: made, listed with their last outcome, deleted. A trigger is a schedule that a bell fires."""
+"""Triggers on a cluster: made, listed with their last outcome, deleted.
+
+A trigger is a schedule that something else fires: on pushes a bell, on new kernels a watcher. Only that on new releases
+fires at its times, and asks the update graph before it plans.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from dtkpipe.app import schedules
 from dtkpipe.app.clusters import Engine, Place
-from dtkpipe.app.schedules import KINDS, Listed, Matrix
+from dtkpipe.app.schedules import KINDS, Listed, Planner
 from dtkpipe.clients.cluster import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
     EVENT_LISTENERS,
     JOBS,
     SECRETS,
@@ -24,9 +29,12 @@ from dtkpipe.clients.cluster import (
     WORKFLOWS,
     Object,
     Resource,
+    resource_of,
 )
-from dtkpipe.engines.rights import BELL, CALLERS
-from dtkpipe.engines.schedules import TRIGGER, Schedule
+from dtkpipe.engines import watching
+from dtkpipe.engines.rights import BELL, CALLERS, PLANNER, SEEN, WATCHER
+from dtkpipe.engines.schedules import KERNELS, KERNELS_ENV, RUNG_BY, RUNG_BY_ENV, SCHEDULE, TRIGGER, Schedule
+from dtkpipe.engines.schedules import render as render_schedule
 from dtkpipe.engines.triggers import LISTENER, SECRET_KEY, Bell, bell_name, listener, render
 from dtkpipe.errors import (
     ExistsError,
@@ -37,52 +45,60 @@ from dtkpipe.errors import (
     UsageError,
 )
 from dtkpipe.matrix.modules import choose, in_git
+from dtkpipe.matrix.targets import Selection
+from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.cron import Cron
 from dtkpipe.values.forge import Repository, place_of
 from dtkpipe.values.source import Source
 
-PUSH, CATALOG = "push", "catalog"
-"""On what triggers ring: a push to a module's repository, or to the one that has the module specs."""
+PUSH, CATALOG, RELEASE, NODE_KERNEL = "push", "catalog", "release", "node-kernel"
+"""What triggers are on: a push to a module's repository, or to the one that has the module specs; a release that is new
+in the update graph; a kernel that is new on the nodes."""
 WEBHOOK_CLIENTS = "argo-workflows-webhook-clients"
 """The Secret in which Argo's server has what forges sign with: account -> `{type, secret}`."""
 _NOTE = "dtkpipe.io/rings"
 _NO_TIMES = Cron("0 0 1 1 *", "UTC")
-"""A schedule has to have times; a trigger's are suspended."""
+"""A schedule has to have times; those of a trigger that something else fires are suspended."""
 BELLS: Mapping[str, Resource] = {"argo": WORKFLOWS, "tekton": JOBS}
 """What an engine's bells are."""
 _RINGS: Mapping[str, Resource] = {"argo": WORKFLOW_EVENT_BINDINGS, "tekton": TRIGGERS}
 """What makes them."""
+_TOLD = {RUNG_BY_ENV: f"metadata.labels['{RUNG_BY}']"}
+_TOLD_KERNELS = {**_TOLD, KERNELS_ENV: f"metadata.annotations['{KERNELS}']"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trigger:
-    """What rings, and what is planned then."""
+    """A trigger as it shall be."""
 
     schedule: Schedule
-    bell: Bell
-    ring: Sequence[str]
+    objects: tuple[Object, ...]
+    """Its own, in the order in which they are made."""
+    account: str
+    """What rings, runs as this one."""
+    shared: tuple[Object, ...] = ()
+    """What all such triggers of a namespace have together."""
+    bell: Bell | None = None
+    """What rings, where it is a push."""
 
-    def render(self, engine: str, namespace: str) -> tuple[Object, ...]:
-        """Return all objects, the one that all triggers of a namespace share included. Raises UsageError."""
-        shared = (listener(namespace),) if engine == "tekton" else ()
-        return (*shared, *render(self.schedule, self.bell, engine, self.ring))
+    def render(self) -> tuple[Object, ...]:
+        """Return all objects, those that are shared included."""
+        return (*self.shared, *self.objects)
 
 
-def on_push(
-    name: str, repository: Repository, paths: Sequence[str], secret: str, engine: Engine, namespace: str,
-    matrix: Matrix, image: str, here: Path,
-) -> Trigger:  # fmt: skip
+def on_push(planner: Planner, repository: Repository, paths: Sequence[str], secret: str) -> Trigger:
     """Put together a trigger on pushes to a repository: of the matrix, it plans the modules that are built from it.
 
     Raises NothingSelectedError where there is none, UsageError for specs that are elsewhere, and what
     `schedules.schedule` raises.
     """
-    if elsewhere := [one for one in matrix.request.modules if in_git(one)]:
+    request = planner.matrix.request
+    if elsewhere := [one for one in request.modules if in_git(one)]:
         raise UsageError(
             f"`{elsewhere[0][:80]}` is not here", "a push to a module's repository plans the specs that go along",
             hint="--modules with files, or --on catalog for that repository",
         )  # fmt: skip
-    chosen = choose(matrix.request.modules, here)
+    chosen = choose(request.modules, planner.here)
     built = [one for one in chosen.good if place_of(one.source.repo) == (repository.host, repository.path)]
     if not built and not chosen.broken:
         repos = sorted({one.source.repo for one in chosen.good})
@@ -91,47 +107,90 @@ def on_push(
             f"they are from: {', '.join(repos[:5])}{' ...' if len(repos) > 5 else ''}",
             hint="the repository as the module specs have it: source.repo",
         )
-    files = [glob.escape(str(one.file.absolute())) for one in built] or matrix.request.modules
-    narrowed = dataclasses.replace(matrix, request=dataclasses.replace(matrix.request, modules=files))
+    files = [glob.escape(str(one.file.absolute())) for one in built] or request.modules
     bell = Bell(
         repository=repository, refs=tuple(dict.fromkeys(one.source.ref for one in built)), paths=paths, secret=secret
     )
-    planned = schedules.schedule(name, _NO_TIMES, engine, namespace, narrowed, image, here)
-    return _trigger(PUSH, bell, engine, namespace, planned)
+    return _rung(PUSH, bell, _of_modules(planner, files))
 
 
-def on_catalog(
-    name: str, url: str, repository: Repository, secret: str, engine: Engine, namespace: str, matrix: Matrix,
-    image: str, here: Path,
-) -> Trigger:  # fmt: skip
+def on_catalog(planner: Planner, url: str, repository: Repository, secret: str) -> Trigger:
     """Put together a trigger on pushes that change module specs: patterns of them are relative to the repository.
 
     Raises UsageError for patterns that lead out of it, and what `schedules.schedule` raises.
     """
-    patterns = matrix.request.modules
+    patterns = planner.matrix.request.modules
     if out := [one for one in patterns if one.startswith("/") or ".." in one.split("/") or in_git(one)]:
         raise UsageError(f"`{out[0][:80]}` is not in the repository", hint="--modules 'modules/*', as it has them")
-    repo = Source.parse(url, here=here).repo
-    there = dataclasses.replace(matrix.request, modules=[f"{repo}//{pattern}" for pattern in patterns])
+    repo = Source.parse(url, here=planner.here).repo
     bell = Bell(repository=repository, paths=patterns, secret=secret)
-    read = dataclasses.replace(matrix, request=there)
-    return _trigger(
-        CATALOG, bell, engine, namespace, schedules.schedule(name, _NO_TIMES, engine, namespace, read, image, here)
-    )
+    return _rung(CATALOG, bell, _of_modules(planner, [f"{repo}//{pattern}" for pattern in patterns]))
 
 
-def _trigger(on: str, bell: Bell, engine: Engine, namespace: str, planned: Schedule) -> Trigger:
-    name = planned.name
-    own = [name, "--namespace", namespace]
+def on_release(planner: Planner, cron: Cron) -> Trigger:
+    """Put together a trigger on releases that are new in the update graph, which is asked at the times of `cron`.
+
+    Raises UsageError for a matrix that no new release fits, and what `schedules.schedule` raises.
+    """
+    releases = planner.matrix.request.releases
+    if not Selection.parse(releases, distribution_names()).growing:
+        raise UsageError(
+            f"no new release can be one of `{releases[:80]}`", "these are exact ones, or no releases of OpenShift",
+            hint="--releases '4.16..4.22,stable', behind the --",
+        )  # fmt: skip
+    planned = _planned(RELEASE, "look", schedules.schedule(planner, cron), planner.namespace, told=_TOLD)
+    objects = render_schedule(planned, planner.engine.name)
+    return Trigger(schedule=planned, objects=objects, account=PLANNER, shared=(watching.seen(planner.namespace),))
+
+
+def on_node_kernel(planner: Planner, debounce: int) -> Trigger:
+    """Put together a trigger on kernels that are new on nodes; those of `debounce` seconds are planned together.
+
+    Raises UsageError for a matrix that names kernels itself, and what `schedules.schedule` raises.
+    """
+    if planner.matrix.request.kernels:
+        raise UsageError("--kernel is not for --on node-kernel", "kernels are those of the nodes", hint="leave it out")
+    whole = schedules.schedule(planner, _NO_TIMES)
+    planned = _planned(NODE_KERNEL, "answer", whole, planner.namespace, told=_TOLD_KERNELS, suspended=True)
+    watch = _program("watch", planned.name, planner.namespace, f"--debounce={debounce}")
+    objects = (*render_schedule(planned, planner.engine.name), watching.watcher(planned, watch))
+    return Trigger(schedule=planned, objects=objects, account=WATCHER)
+
+
+def _of_modules(planner: Planner, patterns: Sequence[str]) -> Planner:
+    request = dataclasses.replace(planner.matrix.request, modules=patterns)
+    return dataclasses.replace(planner, matrix=dataclasses.replace(planner.matrix, request=request))
+
+
+def _rung(on: str, bell: Bell, planner: Planner) -> Trigger:
+    """Return a trigger with a bell."""
+    engine = planner.engine.name
     note = {
-        "engine": engine.name, "forge": bell.repository.forge, "host": bell.repository.host,
+        "engine": engine, "forge": bell.repository.forge, "host": bell.repository.host,
         "repo": bell.repository.path, "refs": list(bell.refs), "paths": list(bell.paths), "secret": bell.secret,
     }  # fmt: skip
-    made = dataclasses.replace(
-        planned, trigger=on, suspended=True, notes={_NOTE: json.dumps(note, sort_keys=True)},
-        argv=["dtkpipe", "trigger", "answer", *own, "--", *planned.argv[3:]],
+    planned = _planned(
+        on, "answer", schedules.schedule(planner, _NO_TIMES), planner.namespace, suspended=True, told=_TOLD,
+        notes={_NOTE: json.dumps(note, sort_keys=True)},
     )  # fmt: skip
-    return Trigger(schedule=made, bell=bell, ring=["dtkpipe", "trigger", "ring", *own])
+    return Trigger(
+        schedule=planned, bell=bell, account=BELL if engine == "tekton" else CALLERS[bell.repository.forge],
+        objects=render(planned, bell, engine, _program("ring", planned.name, planner.namespace)),
+        shared=(listener(planner.namespace),) if engine == "tekton" else (),
+    )  # fmt: skip
+
+
+def _planned(
+    on: str, verb: str, whole: Schedule, namespace: str, *, told: Mapping[str, str], suspended: bool = False,
+    notes: Mapping[str, str] | None = None,
+) -> Schedule:  # fmt: skip
+    """Return the schedule of a trigger: its planner does `dtkpipe trigger VERB` with the matrix behind it."""
+    argv = [*_program(verb, whole.name, namespace), "--", *whole.argv[3:]]
+    return dataclasses.replace(whole, trigger=on, argv=argv, told=told, suspended=suspended, notes=notes or {})
+
+
+def _program(verb: str, name: str, namespace: str, *more: str) -> list[str]:
+    return ["dtkpipe", "trigger", verb, name, "--namespace", namespace, *more]
 
 
 def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: str, *, dry_run: bool) -> None:
@@ -140,19 +199,19 @@ def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: st
     Raises what `schedules.create` raises, UnsupportedError for a cluster where nothing can ring, NotFoundError where
     an account or the Secret is missing.
     """
-    objects = render(wanted.schedule, wanted.bell, engine.name, wanted.ring)
     schedules.check(wanted.schedule, engine, place, pipeline, how)
-    _can_ring(engine, place)
-    account = BELL if engine.name == "tekton" else CALLERS[wanted.bell.repository.forge]
-    if place.cluster.find(SERVICE_ACCOUNTS, account, place.namespace) is None:
+    if wanted.bell:
+        _can_ring(engine, place)
+    if place.cluster.find(SERVICE_ACCOUNTS, wanted.account, place.namespace) is None:
         raise NotFoundError(
-            f"there is no account {account} in namespace {place.namespace}", "bells ring as it", hint=how
+            f"there is no account {wanted.account} in namespace {place.namespace}", "what rings runs as it", hint=how
         )
-    _see_secret(wanted.bell, engine, place)
-    schedules.make(place, objects, dry_run=dry_run)
-    if engine.name == "tekton" and not dry_run:
+    if wanted.bell:
+        _see_secret(wanted.bell, engine, place)
+    schedules.make(place, wanted.objects, dry_run=dry_run)
+    for one in () if dry_run else wanted.shared:
         with suppress(ExistsError):
-            place.cluster.create(EVENT_LISTENERS, listener(place.namespace), place.namespace)
+            place.cluster.create(resource_of(one), one, place.namespace)
 
 
 def _can_ring(engine: Engine, place: Place) -> None:
@@ -186,19 +245,36 @@ class Rung:
     """A trigger as it stands."""
 
     on: str
-    bell: Bell
     planned: Listed
-    """How its planner does; its times mean nothing."""
+    """How its planner does; what it says of times means something for triggers on releases alone."""
+    bell: Bell | None = None
+    """What rings, where it is a push."""
+    watched: bool = True
+    """False: its watcher does not run."""
 
 
 def listed(place: Place, now: datetime) -> list[Rung]:
     """Return all triggers of a namespace, by name."""
     found = [
-        Rung(on=one["metadata"]["labels"][TRIGGER], bell=bell_of(one), planned=schedules.of(place, engine, one, now))
+        _rung_of(place, one, schedules.of(place, engine, one, now))
         for engine, kind in KINDS.items()
         for one in schedules.every(place, kind.crons, TRIGGER)
     ]
     return sorted(found, key=lambda one: (one.planned.name, one.planned.engine))
+
+
+def _rung_of(place: Place, one: Object, planned: Listed) -> Rung:
+    on = on_of(one)
+    if on != NODE_KERNEL:
+        return Rung(on=on, planned=planned, bell=None if on == RELEASE else bell_of(one))
+    watchers = schedules.every(place, DEPLOYMENTS, f"{SCHEDULE}={planned.name}")
+    running = [watcher for watcher in watchers if (watcher.get("status") or {}).get("readyReplicas")]
+    return Rung(on=on, planned=planned, watched=bool(running))
+
+
+def on_of(one: Object) -> str:
+    """Return what a trigger is on, from the object that fires."""
+    return str(one["metadata"]["labels"][TRIGGER])
 
 
 def bell_of(one: Object) -> Bell:
@@ -219,8 +295,20 @@ def bell_of(one: Object) -> Bell:
 
 
 def delete(place: Place, name: str) -> None:
-    """Delete a trigger and what belongs to it, its bell too; cells at work go on. Raises NotFoundError."""
+    """Delete a trigger and what belongs to it, what rings it too; cells at work go on. Raises NotFoundError."""
     engine, one = schedules.existing(place, name, trigger=True)
+    on = on_of(one)
+    if on in (PUSH, CATALOG):
+        _remove_bell(place, engine, name)
+    if on == NODE_KERNEL:
+        for watcher in schedules.every(place, DEPLOYMENTS, f"{SCHEDULE}={name}"):
+            schedules.remove(place, DEPLOYMENTS, watcher)
+    schedules.remove_all(place, engine, one)
+    if on == RELEASE:
+        _forget(place, name)
+
+
+def _remove_bell(place: Place, engine: str, name: str) -> None:
     rings = _RINGS[engine]
     for ring in schedules.every(place, rings, TRIGGER):
         if ring["metadata"]["name"] == name:
@@ -228,7 +316,15 @@ def delete(place: Place, name: str) -> None:
     if engine == "tekton" and not schedules.every(place, rings, TRIGGER):
         place.cluster.delete(EVENT_LISTENERS, LISTENER, place.namespace)
     place.cluster.delete(BELLS[engine], bell_name(name), place.namespace)
-    schedules.remove_all(place, engine, one)
+
+
+def _forget(place: Place, name: str) -> None:
+    """Take away what a trigger on releases saw; with the last one of these, all of it."""
+    if any(schedules.every(place, kind.crons, f"{TRIGGER}={RELEASE}") for kind in KINDS.values()):
+        with suppress(NotFoundError):
+            place.cluster.patch(CONFIG_MAPS, SEEN, place.namespace, {"data": {name: None}})
+        return
+    place.cluster.delete(CONFIG_MAPS, SEEN, place.namespace)
 
 
 def called_at(engine: str, namespace: str) -> str:

@@ -32,7 +32,7 @@ COMMANDS: Mapping[str, _Entry] = {
     "delete": _Entry(_RUN, "Delete runs and their logs", "runs"),
     "matrix": _Entry(_RUN, "Build many modules for many kernels, and keep them fresh", "matrix"),
     "schedule": _Entry(_RUN, "Submit matrices at the times of a cron expression", "schedule"),
-    "trigger": _Entry(_RUN, "Submit matrices when somebody pushes", "trigger"),
+    "trigger": _Entry(_RUN, "Submit matrices on a push, a new release or a new kernel", "trigger"),
     "label-nodes": _Entry(_RUN, "Label nodes with the kernel they run, so that drivers find them", "nodes"),
     "step": _Entry(_RUN, "Run one step of a pipeline", "step"),
     "registry": _Entry(_RUN, "Serve the images that local runs made", "registry"),

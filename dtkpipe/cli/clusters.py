@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from dtkpipe.app.clusters import Where
+    from dtkpipe.app.clusters import Place, Where
 
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAMESPACE", help="Namespace of the runs (default: the context's)")
@@ -38,3 +38,10 @@ def where(kubeconfig: Path | None, context: str, namespace: str) -> Where:
         kubeconfig=kubeconfig, context=context or str(settings["context"].value),
         namespace=namespace or str(settings["namespace"].value),
     )  # fmt: skip
+
+
+def place(namespace: str, context: str, kubeconfig: Path | None) -> Place:
+    """Return the namespace that the options mean, or else the settings. Nothing is asked yet."""
+    from dtkpipe.app.clusters import connect
+
+    return connect(where(kubeconfig, context, namespace))

@@ -17,7 +17,7 @@ from dtkpipe.cli.output import say
 if TYPE_CHECKING:
     from dtkpipe.app.clusters import Engine, Where
     from dtkpipe.app.clusters import Place as Namespaced
-    from dtkpipe.app.matrix.outcome import Outcome
+    from dtkpipe.app.matrix.outcome import ExitCode, Outcome
     from dtkpipe.app.matrix.plan import Asked, Place
     from dtkpipe.app.matrix.submit import Runner
     from dtkpipe.app.submit.request import OnThisMachine
@@ -237,12 +237,12 @@ def _teller(total: int) -> Callable[[Outcome], None]:
     return tell
 
 
-def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
+def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> ExitCode:
     """Print how the cells ended, and return the exit code of the worst of it."""
     import json
     from collections import Counter
 
-    from dtkpipe.app.matrix.outcome import Result, as_dict
+    from dtkpipe.app.matrix.outcome import ExitCode, Result, as_dict
     from dtkpipe.errors import InvalidError, RunFailedError, RunUnknownError
     from dtkpipe.report.card import Table, aligned
 
@@ -262,12 +262,13 @@ def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> int:
     say("\n" + f"{len(outcomes)} cells: " + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one]))
     if counts[Result.CANCELLED] or counts[Result.RUNNING]:
         say("interrupted: the same command goes on where it was")
-        return 130
+        return ExitCode(130)
+    unknown = bool(counts[Result.UNKNOWN])
     if counts[Result.FAILED]:
-        return RunFailedError.exit_code
+        return ExitCode(RunFailedError.exit_code, unknown=unknown)
     if found.broken:
-        return InvalidError.exit_code
-    return RunUnknownError.exit_code if counts[Result.UNKNOWN] else 0
+        return ExitCode(InvalidError.exit_code, unknown=unknown)
+    return ExitCode(RunUnknownError.exit_code if unknown else 0, unknown=unknown)
 
 
 def _print(found: Plan, output: str) -> None:

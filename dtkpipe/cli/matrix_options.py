@@ -49,6 +49,10 @@ def _options(
     ],
     arch: Annotated[str, typer.Option("--arch", metavar="LIST", help="x86_64,aarch64 (default: this machine's)")] = "",
     variant: Annotated[str, typer.Option("--variant", metavar="LIST", help="std,rt,64k,cloud (default: std)")] = "",
+    kernel: Annotated[
+        list[str],
+        typer.Option("--kernel", metavar="KERNEL", help="Of the releases' kernels only this one; may be repeated"),
+    ] = [],  # noqa: B006
     push_to: Annotated[
         str,
         typer.Option("--push-to", metavar="PLACE", help="Where images are: module m in PLACE/m (default: loopback)"),
@@ -75,6 +79,7 @@ def _options(
     from dtkpipe.settings import load
     from dtkpipe.steps.contract import flag, render
     from dtkpipe.values.arch import Arch
+    from dtkpipe.values.kernel import Kernel
     from dtkpipe.values.key import signer_id
 
     settings = load(os.environ, Path.cwd())
@@ -86,6 +91,7 @@ def _options(
         variants=_words(variant or _text(settings["variant"])) or ["std"],
         push_to=push_to or _text(settings["push-to"]), staging=staging or _text(settings["staging"]),
         toolkit_repo=toolkit_repo or _text(settings["toolkit-repo"]), lock=lock, graph=graph,
+        kernels=[Kernel.parse(name) for text in kernel for name in _words(text)],
         signer=signer_id(signer.signer if signer else ""),
     )  # fmt: skip
     spoken = registries.args(insecure_registry, registry_ca, registry_mirrors)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, where
+from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, place, where
 from dtkpipe.cli.output import AnyForm, TableOrJson, emit, say, table
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from dtkpipe.app.clusters import Place
-    from dtkpipe.app.schedules import Listed, Matrix
+    from dtkpipe.app.clusters import Place, Where
+    from dtkpipe.app.schedules import Listed, Matrix, Planner
+    from dtkpipe.clients.cluster import Object
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the schedule")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Its name")]
+Words = Annotated[
+    list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`: which matrix")
+]
+RunnerImage = Annotated[
+    str, typer.Option("--runner-image", metavar="IMAGE", help="Image of the planner, instead of the released one")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,17 +47,13 @@ def register(app: typer.Typer) -> None:
 def create(
     *,
     name: Name,
-    words: Annotated[
-        list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`: which matrix")
-    ],
+    words: Words,
     cron: Annotated[str, typer.Option("--cron", metavar="CRON", help="When: '0 3 * * *', five fields")],
     engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo or tekton")],
     timezone: Annotated[
         str, typer.Option("--timezone", metavar="ZONE", help="Time zone of that: Europe/Berlin")
     ] = "UTC",
-    runner_image: Annotated[
-        str, typer.Option("--runner-image", metavar="IMAGE", help="Image of the planner, instead of the released one")
-    ] = "",
+    runner_image: RunnerImage = "",
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = None,
@@ -66,31 +71,64 @@ def create(
     from datetime import UTC, datetime
 
     from dtkpipe.app import schedules
-    from dtkpipe.app.clusters import connect
-    from dtkpipe.app.install import engine_named
-    from dtkpipe.app.pipelines import load
     from dtkpipe.engines.schedules import render
-    from dtkpipe.model.images import DEFAULTS, RUNNER
     from dtkpipe.values.cron import Cron
 
-    when, chosen = Cron.parse(cron, timezone), engine_named(engine)
-    matrix = matrix_of(words)
-    pipeline = load(matrix.pipeline).name
-    place = connect(where(kubeconfig, context, namespace))
-    wanted = schedules.schedule(
-        name, when, chosen, place.namespace, matrix, runner_image or DEFAULTS[RUNNER], Path.cwd()
-    )
+    when = Cron.parse(cron, timezone)
+    desk = Desk.of(name, engine, words, runner_image, where(kubeconfig, context, namespace))
+    wanted = schedules.schedule(desk.planner, when)
     if dry_run == "client":
-        objects = list(render(wanted, chosen.name))
-        emit(output, objects, lambda: f"schedule/{name}: {len(objects)} objects (client dry run)", [f"schedule/{name}"])
+        rendered(f"schedule/{name}", render(wanted, desk.planner.engine.name), output)
         return
-    how = f"dtkpipe install --engine {chosen.name} -n {place.namespace}"
-    schedules.create(wanted, chosen, place, pipeline, how, dry_run=dry_run == "server")
+    schedules.create(wanted, desk.planner.engine, desk.place, desk.pipeline, desk.how, dry_run=is_rehearsal(dry_run))
     first = when.next(datetime.now(UTC))
-    if dry_run == "server":
-        say("nothing was made, the cluster takes it: --dry-run=server")
-    document = {"name": name, "engine": chosen.name, "next": first.isoformat()}
+    document = {"name": name, "engine": desk.planner.engine.name, "next": first.isoformat()}
     emit(output, document, lambda: f"schedule/{name} created, first at {time_of(first)}", [f"schedule/{name}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """What schedules and triggers are made of."""
+
+    planner: Planner
+    place: Place
+    pipeline: str
+    """Name of the pipeline that cells run."""
+
+    @classmethod
+    def of(cls, name: str, engine: str, words: list[str], runner_image: str, where: Where) -> Desk:
+        """Read the options that both have. Raises UsageError, and what is wrong with the matrix or the kubeconfig."""
+        from dtkpipe.app.clusters import connect
+        from dtkpipe.app.install import engine_named
+        from dtkpipe.app.pipelines import load
+        from dtkpipe.app.schedules import Planner
+        from dtkpipe.model.images import DEFAULTS, RUNNER
+
+        chosen, matrix = engine_named(engine), matrix_of(words)
+        pipeline = load(matrix.pipeline).name
+        place = connect(where)
+        planner = Planner(
+            name=name, engine=chosen, namespace=place.namespace, matrix=matrix,
+            image=runner_image or DEFAULTS[RUNNER], here=Path.cwd(),
+        )  # fmt: skip
+        return cls(planner=planner, place=place, pipeline=pipeline)
+
+    @property
+    def how(self) -> str:
+        """The command that installs what is needed."""
+        return f"dtkpipe install --engine {self.planner.engine.name} -n {self.planner.namespace}"
+
+
+def rendered(name: str, objects: Sequence[Object], output: str) -> None:
+    """Print what would be made: `--dry-run=client`."""
+    emit(output, list(objects), lambda: f"{name}: {len(objects)} objects (client dry run)", [name])
+
+
+def is_rehearsal(dry_run: str) -> bool:
+    """Tell whether only the cluster shall check; then say so."""
+    if dry_run == "server":
+        say("nothing is made, the cluster checks it: --dry-run=server")
+    return dry_run == "server"
 
 
 def list_schedules(
@@ -104,10 +142,10 @@ def list_schedules(
 
     from dtkpipe.app.schedules import listed
 
-    place = _place(namespace, context, kubeconfig)
-    found = listed(place, datetime.now(UTC))
+    there = place(namespace, context, kubeconfig)
+    found = listed(there, datetime.now(UTC))
     if not found and output == "table":
-        say(f"there are no schedules in namespace {place.namespace}")
+        say(f"there are no schedules in namespace {there.namespace}")
         return
     heads = ("NAME", "ENGINE", "CRON", "TIME ZONE", "NEXT", "LAST", "OUTCOME", "STARTED")
     emit(output, [_document(one) for one in found], lambda: table(heads, [_row(one) for one in found]))
@@ -118,7 +156,7 @@ def suspend(*, name: Name, namespace: Namespace = "", context: Context = "", kub
 
     dtkpipe schedule suspend nightly
     """
-    _suspend(name, _place(namespace, context, kubeconfig), suspended=True)
+    _suspend(name, place(namespace, context, kubeconfig), suspended=True)
 
 
 def resume(*, name: Name, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None) -> None:
@@ -126,7 +164,7 @@ def resume(*, name: Name, namespace: Namespace = "", context: Context = "", kube
 
     dtkpipe schedule resume nightly
     """
-    _suspend(name, _place(namespace, context, kubeconfig), suspended=False)
+    _suspend(name, place(namespace, context, kubeconfig), suspended=False)
 
 
 def delete(*, name: Name, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None) -> None:
@@ -136,22 +174,16 @@ def delete(*, name: Name, namespace: Namespace = "", context: Context = "", kube
     """
     from dtkpipe.app import schedules
 
-    schedules.delete(_place(namespace, context, kubeconfig), name)
+    schedules.delete(place(namespace, context, kubeconfig), name)
     print(f"schedule/{name} deleted")
 
 
-def _suspend(name: str, place: Place, *, suspended: bool) -> None:
+def _suspend(name: str, there: Place, *, suspended: bool) -> None:
     from dtkpipe.app import schedules
 
-    changed = schedules.suspend(place, name, suspended=suspended)
+    changed = schedules.suspend(there, name, suspended=suspended)
     state = "suspended" if suspended else "resumed"
     print(f"schedule/{name} {state if changed else f'was {state} already'}")
-
-
-def _place(namespace: str, context: str, kubeconfig: Path | None) -> Place:
-    from dtkpipe.app.clusters import connect
-
-    return connect(where(kubeconfig, context, namespace))
 
 
 def parsed(words: list[str]) -> dict[str, Any]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, where
+from dtkpipe.cli import trigger_pods
+from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, place, where
 from dtkpipe.cli.output import AnyForm, TableOrJson, emit, say, table
-from dtkpipe.cli.schedule import matrix_of, parsed, time_of
+from dtkpipe.cli.schedule import Desk, Name, RunnerImage, Words, is_rehearsal, matrix_of, parsed, rendered, time_of
 
 if TYPE_CHECKING:
-    from dtkpipe.app.clusters import Place
-    from dtkpipe.app.triggers import Rung
+    from dtkpipe.app.triggers import Rung, Trigger
     from dtkpipe.values.forge import Repository
-
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the trigger")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,27 +23,29 @@ def register(app: typer.Typer) -> None:
 
     @trigger.callback()
     def group() -> None:
-        """Submit matrices when somebody pushes."""
+        """Submit matrices on a push, a new release or a new kernel."""
 
     trigger.command()(create)
     trigger.command("list")(list_triggers)
-    trigger.command("test")(send)
+    trigger.command("test")(try_out)
     trigger.command()(delete)
-    trigger.command(hidden=True)(ring)
-    trigger.command(hidden=True)(answer)
+    trigger_pods.register(trigger)
 
 
 def create(
     *,
     name: Name,
-    words: Annotated[
-        list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`: which matrix")
-    ],
+    words: Words,
     on: Annotated[
-        Literal["push", "catalog"], typer.Option("--on", help="A push to a module's repository, or to module specs")
+        Literal["push", "catalog", "release", "node-kernel"],
+        typer.Option(
+            "--on",
+            help="A push to a module's repository, or to module specs; a new release in the update graph; a new kernel"
+            " on a node",
+        ),
     ],
-    repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")],
     engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo, tekton or github")],
+    repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")] = "",
     secret: Annotated[
         str, typer.Option("--secret", metavar="SECRET", help="Secret with what the repository signs with, as `token`")
     ] = "",
@@ -57,16 +55,24 @@ def create(
     forge: Annotated[
         str, typer.Option("--forge", metavar="FORGE", help="github or gitlab, where the host does not tell")
     ] = "",
-    runner_image: Annotated[
-        str, typer.Option("--runner-image", metavar="IMAGE", help="Image of the planner, instead of the released one")
+    cron: Annotated[
+        str, typer.Option("--cron", metavar="CRON", help="When to ask the update graph, in UTC (default: */15 * * * *)")
     ] = "",
+    debounce: Annotated[
+        int | None,
+        typer.Option(
+            "--debounce", metavar="SECONDS", min=0, max=3600,
+            help="Kernels that are new within so many seconds are planned together (default: 60)",
+        ),
+    ] = None,
+    runner_image: RunnerImage = "",
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = None,
     dry_run: DryRun = "none",
     output: AnyForm = "table",
-) -> None:
-    """Submit a matrix to a cluster when somebody pushes to a repository.
+) -> None:  # fmt: skip
+    """Submit a matrix to a cluster when something happens.
 
     dtkpipe trigger create hello --on push --repo github.com/org/hello --secret hook --engine tekton -- \
         --modules 'catalog/modules/*' --releases '4.16..4.18' --push-to quay.io/org
@@ -75,57 +81,85 @@ def create(
     they are built from. catalog: the repository has the module specs, and --modules says where in it; they are planned
     as it has them by then. A push rings only: what is built is the newest commit.
 
+    release: the matrix is planned when the update graph lists a release that was not there before. node-kernel: the
+    kernels are planned that no node of the cluster ran before.
+
     github: nothing is created; what is printed is a workflow for the repository's .github/workflows/.
     """
+    from datetime import UTC, datetime
+
     from dtkpipe.app import triggers
-    from dtkpipe.app.clusters import connect
-    from dtkpipe.app.install import engine_named
-    from dtkpipe.app.pipelines import load
-    from dtkpipe.errors import UsageError
-    from dtkpipe.model.images import DEFAULTS, RUNNER
+    from dtkpipe.errors import UnsupportedError, UsageError
     from dtkpipe.values.forge import Repository
 
-    repository = Repository.parse(repo, forge)
-    if on == triggers.CATALOG and path:
-        raise UsageError(
-            "--path is not for --on catalog", "the files that ring are those of --modules", hint="leave it out"
-        )
+    given = {"--repo": repo, "--secret": secret, "--path": path, "--forge": forge, "--cron": cron}
+    flags = [flag for flag, value in given.items() if value] + ["--debounce"] * (debounce is not None)
+    if refused := [flag for flag in flags if flag not in _TAKES[on]]:
+        raise UsageError(f"{refused[0]} is not for --on {on}", hint="leave it out")
+    if "--repo" in _TAKES[on] and not repo:
+        raise UsageError("nothing says which repository rings", hint="--repo github.com/org/kmod")
+    repository = Repository.parse(repo, forge) if repo else None
     if engine == "github":
+        if not repository:
+            raise UnsupportedError(
+                f"GitHub does not know of --on {on}", "its workflows keep nothing between two starts, and see no nodes",
+                hint="--engine argo or --engine tekton; .github/workflows/matrix.yml builds what is stale every night",
+            )  # fmt: skip
         cluster = {
             "--secret": secret, "--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig,
             "--dry-run": dry_run != "none", "--runner-image": runner_image, "--output": output != "table",
         }  # fmt: skip
-        print(_workflow(name, repository, on, path, words, [flag for flag, given in cluster.items() if given]), end="")
+        print(_workflow(name, repository, on, path, words, [flag for flag, said in cluster.items() if said]), end="")
         return
-    chosen = engine_named(engine)
-    if chosen.name == "tekton" and not secret:
+    if repository and engine == "tekton" and not secret:
         raise UsageError("nothing says who may ring", hint="--secret NAME: a Secret, its key `token`")
-    if chosen.name == "argo" and secret:
+    if engine == "argo" and secret:
         raise UsageError(
             "--secret is not for Argo", f"its server has all of them in Secret {triggers.WEBHOOK_CLIENTS}",
             hint="leave it out",
         )  # fmt: skip
-    matrix = matrix_of(words)
-    pipeline = load(matrix.pipeline).name
-    place = connect(where(kubeconfig, context, namespace))
-    image, here = runner_image or DEFAULTS[RUNNER], Path.cwd()
-    if on == triggers.CATALOG:
-        wanted = triggers.on_catalog(
-            name, repo, repository, secret, chosen, place.namespace, matrix, image, here
-        )  # fmt: skip
+    desk = Desk.of(name, engine, words, runner_image, where(kubeconfig, context, namespace))
+    if repository and on == triggers.CATALOG:
+        wanted = triggers.on_catalog(desk.planner, repo, repository, secret)
+    elif repository:
+        wanted = triggers.on_push(desk.planner, repository, path, secret)
     else:
-        wanted = triggers.on_push(name, repository, path, secret, chosen, place.namespace, matrix, image, here)
+        wanted = _on_cluster(desk, on, cron, debounce)
     if dry_run == "client":
-        objects = list(wanted.render(chosen.name, place.namespace))
-        emit(output, objects, lambda: f"trigger/{name}: {len(objects)} objects (client dry run)", [f"trigger/{name}"])
+        rendered(f"trigger/{name}", wanted.render(), output)
         return
-    how = f"dtkpipe install --engine {chosen.name} -n {place.namespace}"
-    triggers.create(wanted, chosen, place, pipeline, how, dry_run=dry_run == "server")
-    if dry_run == "server":
-        say("nothing was made, the cluster takes it: --dry-run=server")
-    calls = triggers.called_at(chosen.name, place.namespace)
-    document = {"name": name, "engine": chosen.name, "on": on, "url": calls}
-    emit(output, document, lambda: f"trigger/{name} created; let the repository call: {calls}", [f"trigger/{name}"])
+    chosen = desk.planner.engine
+    triggers.create(wanted, chosen, desk.place, desk.pipeline, desk.how, dry_run=is_rehearsal(dry_run))
+    document = {"name": name, "engine": chosen.name, "on": on}
+    text = f"trigger/{name} created"
+    if repository:
+        document["url"] = triggers.called_at(chosen.name, desk.place.namespace)
+        text = f"{text}; let the repository call: {document['url']}"
+    elif not wanted.schedule.suspended:
+        first = wanted.schedule.cron.next(datetime.now(UTC))
+        document["next"], text = first.isoformat(), f"{text}, first at {time_of(first)}"
+    emit(output, document, lambda: text, [f"trigger/{name}"])
+
+
+_TAKES = {
+    "push": ("--repo", "--secret", "--path", "--forge"),
+    "catalog": ("--repo", "--secret", "--forge"),
+    "release": ("--cron",),
+    "node-kernel": ("--debounce",),
+}
+"""What a trigger is on -> the options that are for that."""
+
+
+def _on_cluster(desk: Desk, on: str, cron: str, debounce: int | None) -> Trigger:
+    """Return a trigger that nobody calls."""
+    from dtkpipe.app import triggers
+    from dtkpipe.app.new_releases import EVERY
+    from dtkpipe.app.node_kernels import DEBOUNCE
+    from dtkpipe.values.cron import Cron
+
+    if on == triggers.RELEASE:
+        return triggers.on_release(desk.planner, Cron.parse(cron or EVERY, "UTC"))
+    return triggers.on_node_kernel(desk.planner, DEBOUNCE if debounce is None else debounce)
 
 
 def _workflow(name: str, repository: Repository, on: str, paths: list[str], words: list[str], given: list[str]) -> str:
@@ -160,7 +194,7 @@ _OF_REBUILD = ("modules", "releases", "push_to", "arch", "variant", "sign_cert",
 def list_triggers(
     *, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None, output: TableOrJson = "table"
 ) -> None:
-    """List triggers: what rings, and how the planner that was started last ended.
+    """List triggers: what they are on, and how the planner that was started last ended.
 
     dtkpipe trigger list -n dtkpipe
     """
@@ -168,16 +202,16 @@ def list_triggers(
 
     from dtkpipe.app.triggers import listed
 
-    place = _place(namespace, context, kubeconfig)
-    found = listed(place, datetime.now(UTC))
+    there = place(namespace, context, kubeconfig)
+    found = listed(there, datetime.now(UTC))
     if not found and output == "table":
-        say(f"there are no triggers in namespace {place.namespace}")
+        say(f"there are no triggers in namespace {there.namespace}")
         return
-    heads = ("NAME", "ENGINE", "ON", "REPOSITORY", "LAST", "OUTCOME", "STARTED")
+    heads = ("NAME", "ENGINE", "ON", "OF", "LAST", "OUTCOME", "STARTED")
     emit(output, [_document(one) for one in found], lambda: table(heads, [_row(one) for one in found]))
 
 
-def send(
+def try_out(
     *,
     name: Name,
     url: Annotated[
@@ -187,16 +221,17 @@ def send(
     context: Context = "",
     kubeconfig: Kubeconfig = None,
 ) -> None:
-    """Send a push as the repository's host does, with its signature, and say what came of it.
+    """Let a trigger plan, and say what came of it.
 
     dtkpipe trigger test hello
 
-    It rings really: what is stale is built.
+    To a trigger on pushes a push is sent as the repository's host does, with its signature. One on releases plans at
+    once, and one on kernels for those that nodes run now. It is no rehearsal: what is stale is built.
     """
-    from dtkpipe.app.calls import ring_as_forge
+    from dtkpipe.app import calls
 
-    came = ring_as_forge(_place(namespace, context, kubeconfig), name, url, say)
-    print(f"trigger/{name} rang" + (f", {came.planner} plans" if came.planner else ": the planner before is at work"))
+    planner = calls.try_out(place(namespace, context, kubeconfig), name, url, say)
+    print(f"trigger/{name} rang" + (f", {planner} plans" if planner else ": the planner before is at work"))
 
 
 def delete(*, name: Name, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None) -> None:
@@ -206,47 +241,14 @@ def delete(*, name: Name, namespace: Namespace = "", context: Context = "", kube
     """
     from dtkpipe.app import triggers
 
-    triggers.delete(_place(namespace, context, kubeconfig), name)
+    triggers.delete(place(namespace, context, kubeconfig), name)
     print(f"trigger/{name} deleted")
-
-
-def ring(*, name: Name, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None) -> None:
-    """Start the planner of a trigger when the one before has ended: what its bell runs."""
-    from dtkpipe.app import bell
-
-    print(f"started {bell.ring(_place(namespace, context, kubeconfig), name)}")
-
-
-def answer(
-    *,
-    name: Name,
-    words: Annotated[list[str], typer.Argument(metavar="-- MATRIX...", help="Options of `dtkpipe matrix submit`")],
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = None,
-) -> int:
-    """Submit the matrix of a trigger as soon as its bell is off: what its planner runs."""
-    from dtkpipe.app import bell
-    from dtkpipe.cli.application import load
-    from dtkpipe.engines.schedules import RUNG_BY_ENV
-
-    bell.off(_place(namespace, context, kubeconfig), name, os.environ.get(RUNG_BY_ENV, ""))
-    submit = load("matrix").commands["submit"]
-    return bell.again(
-        lambda: int(submit.main(list(words), prog_name="dtkpipe matrix submit", standalone_mode=False) or 0), say
-    )
-
-
-def _place(namespace: str, context: str, kubeconfig: Path | None) -> Place:
-    from dtkpipe.app.clusters import connect
-
-    return connect(where(kubeconfig, context, namespace))
 
 
 def _row(one: Rung) -> tuple[str, ...]:
     planned = one.planned
     return (
-        planned.name, planned.engine, one.on, _repository(one), time_of(planned.last), planned.outcome or "-",
+        planned.name, planned.engine, one.on, _what(one), time_of(planned.last), planned.outcome or "-",
         planned.run or "-",
     )  # fmt: skip
 
@@ -255,9 +257,19 @@ def _document(one: Rung) -> dict[str, Any]:
     planned = one.planned
     return {
         "name": planned.name, "engine": planned.engine, "on": one.on, "repository": _repository(one),
+        "cron": planned.cron if one.on == "release" else "", "watched": one.watched,
         "last": planned.last.isoformat() if planned.last else "", "outcome": planned.outcome, "started": planned.run,
     }  # fmt: skip
 
 
+def _what(one: Rung) -> str:
+    """Return what is looked at."""
+    if one.bell:
+        return _repository(one)
+    if one.on == "release":
+        return f"update graph, {one.planned.cron}"
+    return "nodes" if one.watched else "nodes: nobody watches"
+
+
 def _repository(one: Rung) -> str:
-    return f"{one.bell.repository.host}/{one.bell.repository.path}"
+    return f"{one.bell.repository.host}/{one.bell.repository.path}" if one.bell else ""

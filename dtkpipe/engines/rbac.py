@@ -122,7 +122,13 @@ def _bound(account: Account, engine: str, namespace: str, target: str) -> list[O
         kind = "Role" if where else "ClusterRole"
         role = _object(f"{_RBAC}/v1", kind, name, instance, where)
         role["rules"] = [
-            {"apiGroups": [one.group], "resources": [one.plural], "verbs": list(one.verbs)} for one in rights
+            {
+                "apiGroups": [one.group],
+                "resources": [one.plural],
+                "verbs": list(one.verbs),
+                **({"resourceNames": [one.name]} if one.name else {}),
+            }
+            for one in rights
         ]
         made += [role, _binding(f"{kind}Binding", name, instance, where, (kind, name), account.name, namespace)]
     return made

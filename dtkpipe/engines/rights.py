@@ -15,6 +15,10 @@ EXECUTOR = "dtkpipe-executor"
 """The account of Argo's executor, which runs beside every task's program: its token is in no program's reach."""
 PLANNER = "dtkpipe-planner"
 """The account of schedules and triggers: it submits matrices."""
+WATCHER = "dtkpipe-watcher"
+"""The account of what watches nodes for kernels that are new."""
+SEEN = "dtkpipe-seen"
+"""The ConfigMap in which triggers on new releases keep what they saw: trigger -> digest."""
 BELL = "dtkpipe-bell"
 """The account of Tekton's event listener: it rings."""
 CALLERS = {"github": "dtkpipe-github", "gitlab": "dtkpipe-gitlab"}
@@ -40,6 +44,8 @@ class Right:
     why: str
     engine: str = ""
     """Only on this engine."""
+    name: str = ""
+    """Only on the object of this name."""
 
     @property
     def group(self) -> str:
@@ -74,6 +80,7 @@ def _planned(resource: str, engine: str, *verbs: str, why: str) -> Right:
 _MAKE = "to make a run for each cell, and see how it ends; it changes and ends none"
 _INSTALLED = "to see that the pipeline is installed, and in which version"
 _PLANS = "a trigger's bell starts the planner, one at a time"
+_STARTS = "to start the planner, as its trigger says it"
 _LISTEN = "to know which triggers there are, and what they ask for"
 _RING = "to make the bell of a trigger: an object with a fixed name, and nothing that came with a call in it"
 
@@ -186,10 +193,27 @@ ACCOUNTS = (
             _planned("pods", "", "get", "list", why="when a task began"),
             _planned("pods/log", "", "get", why="why a cell failed, for its record"),
             _planned("events", "", "list", why="why a pod could not start"),
+            Right(
+                resource="configmaps", verbs=("get", "patch"), scope=Scope.RUNS, name=SEEN,
+                why="which releases there were when a trigger planned last",
+            ),
             _planned(
                 "leases.coordination.k8s.io", "", "create", "get", "list", "watch", "patch", "update", "delete",
                 why="the lock: one run at a time for one module and kernel",
             ),
+        ),
+    ),
+    Account(
+        name=WATCHER,
+        what="triggers on new kernels: it watches nodes, and starts a planner when one has a kernel that none had",
+        rights=(
+            Right(
+                resource="nodes", verbs=("list", "watch"), scope=Scope.CLUSTER, why="to see which kernels they run",
+            ),
+            _planned("cronworkflows.argoproj.io", "argo", "get", why=_STARTS),
+            _planned("workflows.argoproj.io", "argo", "create", why=_STARTS),
+            _planned("cronjobs.batch", "tekton", "get", why=_STARTS),
+            _planned("jobs.batch", "tekton", "create", why=_STARTS),
         ),
     ),
     Account(

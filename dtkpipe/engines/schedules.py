@@ -26,8 +26,14 @@ SCHEDULE = "dtkpipe.io/schedule"
 TRIGGER = "dtkpipe.io/trigger"
 """Label of all that belongs to a schedule that is a trigger: on what it rings."""
 RUNG_BY = "dtkpipe.io/rung-by"
-"""Label of the pod of a planner: uid of the bell that it answers."""
+"""Label of the pod of a planner: uid of the bell that it answers, or BY_HAND."""
 RUNG_BY_ENV = "RUNG_BY"
+"""The same, for the program in it."""
+BY_HAND = "hand"
+"""Somebody tests the trigger."""
+KERNELS = "dtkpipe.io/kernels"
+"""Annotation of the pod of a planner: the kernels that it is started for, with commas; without it for all."""
+KERNELS_ENV = "KERNELS"
 """The same, for the program in it."""
 FOLDER = "/etc/dtkpipe/schedule"
 """Where the planner's pod has its files."""
@@ -60,6 +66,8 @@ class Schedule:
     """Its program needs no files and no credentials."""
     notes: Mapping[str, str] = field(default_factory=dict)
     """Annotations of what fires."""
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What its program is told of its pod: variable -> field."""
 
 
 def render(schedule: Schedule, engine: str) -> tuple[Object, ...]:
@@ -128,14 +136,19 @@ def _suspended(schedule: Schedule) -> Object:
 
 def job(schedule: Schedule, labels: Mapping[str, str], **more: int) -> Object:
     """Return the spec of a Job that runs the schedule's argv in the planner's pod."""
-    task = _task(schedule)
-    planner = {**_container(task, schedule), "name": task.name, "resources": resources(task, task.program)}
-    pod = {
-        "serviceAccountName": PLANNER, "restartPolicy": "Never", "containers": [planner],
-        "volumes": _volumes(task, schedule), "nodeSelector": node_selector(task, _PLAIN),
-    }  # fmt: skip
+    once = {**pod(schedule, "planner", PLANNER), "restartPolicy": "Never"}
     return {
-        **more, "activeDeadlineSeconds": DAY, "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+        **more, "activeDeadlineSeconds": DAY, "template": {"metadata": {"labels": dict(labels)}, "spec": once},
+    }  # fmt: skip
+
+
+def pod(schedule: Schedule, name: str, account: str) -> Object:
+    """Return the spec of a pod that runs the schedule's argv in one container."""
+    task = _task(schedule)
+    program = {**_container(task, schedule), "name": name, "resources": resources(task, task.program)}
+    return {
+        "serviceAccountName": account, "containers": [program], "volumes": _volumes(task, schedule),
+        "nodeSelector": node_selector(task, _PLAIN),
     }  # fmt: skip
 
 
@@ -161,9 +174,8 @@ def _container(task: Task, schedule: Schedule) -> dict[str, Any]:
     if schedule.bare:
         return made
     mounted = {"name": "schedule", "mountPath": FOLDER, "readOnly": True}
-    rung = {"name": RUNG_BY_ENV, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{RUNG_BY}']"}}}
-    env = [*made["env"], *([rung] if schedule.trigger else [])]
-    return {**made, "env": env, "volumeMounts": [*made["volumeMounts"], mounted]}
+    told = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}} for name, field in schedule.told.items()]
+    return {**made, "env": [*made["env"], *told], "volumeMounts": [*made["volumeMounts"], mounted]}
 
 
 def _volumes(task: Task, schedule: Schedule) -> list[dict[str, Any]]:

@@ -54,6 +54,13 @@ class Selection:
             raise UsageError("--releases names no release", hint="--releases '4.16..4.22,stable'")
         return cls(wanted=tuple(wanted), distributions=tuple(chosen), channel="".join(channels))
 
+    @property
+    def growing(self) -> tuple[tuple[str, Wanted], ...]:
+        """What a new release may fit, each with the channel that would list it: `stable` where none is named."""
+        return tuple(
+            (one.channel.partition("-")[0] or self.channel or CHANNELS[0], one) for one in self.wanted if not one.exact
+        )
+
 
 def _items(text: str) -> list[str]:
     """Split at commas, but not between the two bounds of a range: `>=4.14.3, <4.15`."""
@@ -79,8 +86,13 @@ class Targets:
     notices: tuple[str, ...] = ()
 
 
-def select(selection: Selection, arches: Sequence[Arch], variants: Sequence[str], places: Places) -> Targets:
-    """Return the kernels of the chosen releases, oldest first. Raises NothingSelectedError, NotFoundError."""
+def select(
+    selection: Selection, arches: Sequence[Arch], variants: Sequence[str], places: Places, only: Sequence[Kernel] = ()
+) -> Targets:
+    """Return the kernels of the chosen releases, oldest first; with `only`, of these those that it names.
+
+    Raises NothingSelectedError, NotFoundError.
+    """
     notices: list[str] = []
     kernels: dict[tuple[Kernel, Arch], list[Row]] = {}
     unknown: dict[str, list[Version]] = {}
@@ -106,7 +118,31 @@ def select(selection: Selection, arches: Sequence[Arch], variants: Sequence[str]
             f"no kernel of {', '.join(variants)} on {', '.join(map(str, arches))} is known for the chosen releases",
             *notices, hint="dtkpipe releases lists the kernels that are known",
         )  # fmt: skip
+    if only:
+        targets = _narrowed(targets, only, places.lock, notices)
     return Targets(targets=tuple(sorted(targets, key=_order)), notices=tuple(notices))
+
+
+def _narrowed(targets: Sequence[Target], only: Sequence[Kernel], lock: Lock, notices: list[str]) -> list[Target]:
+    """Return the targets of some kernels, and note what has none. Raises NothingSelectedError where there are none."""
+    there = {target.kernel for target in targets}
+    missing = [_not_selected(kernel, lock) for kernel in only if kernel not in there]
+    if not there.intersection(only):
+        raise NothingSelectedError(
+            "the chosen releases have none of these kernels" if len(only) > 1 else
+            f"the chosen releases do not have kernel {only[0]}",
+            *missing, hint="dtkpipe releases lists the kernels that are known",
+        )  # fmt: skip
+    notices += missing
+    return [target for target in targets if target.kernel in only]
+
+
+def _not_selected(kernel: Kernel, lock: Lock) -> str:
+    if rows := lock.with_kernel(kernel):
+        versions = spans([row.version for row in rows])
+        return f"left out: kernel {kernel}: it is of OpenShift {versions}, or of a variant, that is not chosen"
+    near = ", ".join(lock.kernels_near(kernel)) or "none"
+    return f"left out: kernel {kernel}: no release is known to have it; nearest: {near}; see `dtkpipe catalog update`"
 
 
 def _order(target: Target) -> tuple[str, str, tuple[tuple[int, int | str], ...]]:

@@ -113,6 +113,13 @@ class Cells:
         assert "Traceback" not in said.err, said.err
         return said
 
+    def ask(self, *command: str, after: Sequence[str] = ()) -> Said:
+        """Run a command about the namespace; `after` is what goes behind `--`."""
+        behind = ("--", *after) if after else ()
+        said = self.cli(*command, "-n", self.namespace, *behind, env=self.environ)
+        assert "Traceback" not in said.err, said.err
+        return said
+
     def start(self, engine: str, case: str, *more: str) -> subprocess.Popen[str]:
         argv = ["env", "--default-signal=INT", *self.cli.argv(*self.words(engine, case, *more))]
         return subprocess.Popen(

@@ -25,7 +25,7 @@ from tests.e2e.runner import runner
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import MakeToolkit, Toolkit
 
-_OWN_ONLY = ("faults", "workers", "taken_down", "bells")
+_OWN_ONLY = ("faults", "workers", "taken_down", "bells", "strange_node")
 """Fixtures that only our own cluster has."""
 _BREAKS = ("faults", "taken_down")
 """Fixtures of tests that nothing else may run beside."""

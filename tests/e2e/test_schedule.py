@@ -35,10 +35,7 @@ def site(
 
 
 def schedule(site: Cells, verb: str, *words: str, after: tuple[str, ...] = ()) -> Said:
-    behind = ("--", *after) if after else ()
-    said = site.cli("schedule", verb, *words, "-n", site.namespace, *behind, env=site.environ)
-    assert "Traceback" not in said.err, said.err
-    return said
+    return site.ask("schedule", verb, *words, after=after)
 
 
 def create(site: Cells, runner: ImageRef, name: str, engine: str, case: str) -> Said:

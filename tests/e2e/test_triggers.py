@@ -47,11 +47,7 @@ class Bells:
         return f"{self.cells.namespace}/source"
 
     def trigger(self, verb: str, *words: str, after: tuple[str, ...] = ()) -> Said:
-        behind = ("--", *after) if after else ()
-        own = ("trigger", verb, *words, "-n", self.cells.namespace, *behind)
-        said = self.cells.cli(*own, env=self.cells.environ)
-        assert "Traceback" not in said.err, said.err
-        return said
+        return self.cells.ask("trigger", verb, *words, after=after)
 
     def create(self, name: str, engine: str, case: str, *words: str) -> None:
         own = (name, "--on", "push", "--repo", f"github.com/{self.path}", "--engine", engine, *words)

@@ -3,7 +3,8 @@
 `python -m tests.golden` writes them again. Read the change before you commit it; CI never writes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from dtkpipe import __version__
@@ -14,15 +15,16 @@ from dtkpipe.app.graph import draw
 from dtkpipe.app.install import Installation
 from dtkpipe.app.matrix.plan import Request
 from dtkpipe.app.pipelines import load
-from dtkpipe.app.schedules import Matrix
-from dtkpipe.app.triggers import on_catalog
+from dtkpipe.app.schedules import Matrix, Planner
+from dtkpipe.app.triggers import Trigger, on_catalog, on_node_kernel, on_release
 from dtkpipe.builders import CAPABILITIES, with_builder
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
-from dtkpipe.engines.rendered import Form, Object
+from dtkpipe.engines.rendered import Form
 from dtkpipe.model.images import DEFAULTS, RUNNER
 from dtkpipe.values.arch import Arch
+from dtkpipe.values.cron import Cron
 from dtkpipe.values.forge import Repository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,8 +55,7 @@ def expected() -> Iterator[tuple[Path, str]]:
     for engine in ENGINES:
         rendered = compile_pipeline(kaniko, Wanted(engine=engine, params={}))
         yield HERE / "kaniko" / f"{engine}.yaml", _without_version(dump(rendered.objects))
-    for engine in ENGINES.values():
-        yield HERE / "trigger" / f"{engine.name}.yaml", _without_version(dump(_trigger(engine)))
+    yield from triggers()
     for file, form in GRAPHS.items():
         yield HERE / "own" / file, draw(load(OWN), form)
     yield from catalog()
@@ -62,18 +63,31 @@ def expected() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs/pipeline.svg", draw(load("kmod"), "svg")
 
 
-def _trigger(engine: Engine) -> Sequence[Object]:
-    """What makes pushes to a catalogue on GitLab ring."""
+def triggers() -> Iterator[tuple[Path, str]]:
+    """What `dtkpipe trigger create` makes."""
+    for engine in ENGINES.values():
+        for case, trigger in _triggers(engine).items():
+            yield HERE / case / f"{engine.name}.yaml", _without_version(dump(trigger.render()))
+
+
+def _triggers(engine: Engine) -> Mapping[str, Trigger]:
+    """Triggers on pushes to a catalogue on GitLab, on new releases, and on new kernels."""
     url, secret = "https://gitlab.example/org/catalogue", "hook" if engine.name == "tekton" else ""
     request = Request(
         modules=["modules/*"], releases="4.16..4.18", arches=[Arch.parse("x86_64")], variants=["std"],
         signer="unsigned", push_to="registry.example/org",
     )  # fmt: skip
     matrix = Matrix(request=request, params={}, options={"--jobs": "4"})
-    made = on_catalog(
-        "catalogue", url, Repository.parse(url), secret, engine, NAMESPACE, matrix, DEFAULTS[RUNNER], HERE
+    planner = Planner(
+        name="catalogue", engine=engine, namespace=NAMESPACE, matrix=matrix, image=DEFAULTS[RUNNER], here=HERE
     )
-    return made.render(engine.name, NAMESPACE)
+    read = replace(request, modules=["https://gitlab.example/org/catalogue//modules/*"])
+    from_git = replace(planner, matrix=replace(matrix, request=read))
+    return {
+        "trigger": on_catalog(planner, url, Repository.parse(url), secret),
+        "release": on_release(replace(from_git, name="releases"), Cron.parse("*/15 * * * *", "UTC")),
+        "node-kernel": on_node_kernel(replace(from_git, name="kernels"), 60),
+    }
 
 
 def catalog() -> Iterator[tuple[Path, str]]:

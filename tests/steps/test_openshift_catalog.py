@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -23,6 +20,7 @@ from dtkpipe.values.mirrors import parse_mirrors
 from dtkpipe.values.version import Version
 from tests.fixtures.cli import Cli
 from tests.fixtures.faults import QUICK, Answer, Exchange, on
+from tests.fixtures.graph import UpdateGraph, update_graph
 from tests.fixtures.openshift import KERNEL, OpenShift, Site, known
 
 DAY = "2026-11-24"
@@ -196,40 +194,19 @@ def test_verify(site: Site, online: Online) -> None:
 # The commands
 
 
-class _Graph(BaseHTTPRequestHandler):
-    nodes: list[dict[str, object]] = []  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        asked = parse_qs(urlsplit(self.path).query)
-        there = asked["channel"] == ["stable-4.48"] and asked["arch"] == ["amd64"]
-        body = json.dumps({"nodes": self.nodes if there else [], "edges": [], "conditionalEdges": []}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *words: object) -> None: ...
-
-
 @pytest.fixture
-def graph(site: Site) -> Iterator[str]:
-    images = [site.openshift.standard(version) for version in ("4.48.0", "4.48.1")]
-    _Graph.nodes = [
-        {"version": version, "payload": str(RELEASES.at(image.digest)), "metadata": {}}
-        for version, image in zip(("4.48.0", "4.48.1"), images, strict=True)
-    ] + [{"version": "4.47.50", "payload": str(RELEASES.at("sha256:" + "0" * 64)), "metadata": {}}]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Graph)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+def graph(site: Site) -> Iterator[UpdateGraph]:
+    with update_graph() as found:
+        found.lists("stable-4.48", {one: site.openshift.standard(one).digest for one in ("4.48.0", "4.48.1")})
+        found.lists("stable-4.48", {"4.47.50": "sha256:" + "0" * 64})
+        yield found
 
 
-def test_commands(site: Site, graph: str, cli: Cli, tmp_path: Path) -> None:
+def test_commands(site: Site, graph: UpdateGraph, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mirrors.yaml").write_text(site.openshift.mirrors())
     where = ["--registry-mirrors", tmp_path / "mirrors.yaml", "--insecure-registry", site.proxy.host]
     lock = ["--lock", site.folder]
-    of_graph = ["--graph", f"http://{graph}/graph", "--insecure-registry", graph]
+    of_graph = ["--graph", graph.url, "--insecure-registry", graph.host]
 
     said = cli("resolve", "--release", "stable-4.48", "--arch", "x86_64", "-o", "json", *lock, *of_graph, *where)
     assert said.code == 0, said.err

@@ -37,7 +37,7 @@ Run:
   delete       Delete runs and their logs
   matrix       Build many modules for many kernels, and keep them fresh
   schedule     Submit matrices at the times of a cron expression
-  trigger      Submit matrices when somebody pushes
+  trigger      Submit matrices on a push, a new release or a new kernel
   label-nodes  Label nodes with the kernel they run, so that drivers find them
   step         Run one step of a pipeline
   registry     Serve the images that local runs made

@@ -17,7 +17,7 @@ from dtkpipe.builders import BUILDERS, CAPABILITIES, with_builder
 from dtkpipe.clients.cluster import Resource, resource_of
 from dtkpipe.engines import rbac
 from dtkpipe.engines.rendered import Form
-from dtkpipe.engines.rights import ACCOUNTS, BELL, CALLERS, EXECUTOR, PEOPLE, PLANNER, TOKENLESS
+from dtkpipe.engines.rights import ACCOUNTS, BELL, CALLERS, EXECUTOR, PEOPLE, PLANNER, SEEN, TOKENLESS, WATCHER
 from dtkpipe.errors import NotAllowedError, UnsupportedError
 from tests.fixtures.cli import Cli
 
@@ -86,7 +86,7 @@ def test_tasks_use_accounts_of_the_table_and_all_of_them() -> None:
     pipelines = [with_builder(load(name), builder) for name in names() for builder in BUILDERS]
     tasks = [task for pipeline in pipelines for task in pipeline.all_tasks]
     used = {task.rights.service_account for task in tasks}
-    others = {EXECUTOR, PLANNER, BELL, *CALLERS.values()}
+    others = {EXECUTOR, PLANNER, WATCHER, BELL, *CALLERS.values()}
     assert used | others == {one.name for one in ACCOUNTS if one.tasks}
     assert not others & used
     rooted = {
@@ -104,9 +104,15 @@ def test_only_deploy_writes_only_the_planner_makes_runs_and_no_account_sees_secr
         changed -= {"pods/exec"}
         if account.name == PLANNER:
             runs = {"workflows.argoproj.io", "pipelineruns.tekton.dev", "jobs.batch"}
-            assert changed == {*runs, "leases.coordination.k8s.io"}
-            verbs = {verb for one in account.rights for verb in one.verbs if "leases" not in one.resource}
+            assert changed == {*runs, "leases.coordination.k8s.io", "configmaps"}
+            assert [one.name for one in account.rights if one.resource == "configmaps"] == [SEEN], "and no other"
+            others = [one for one in account.rights if "leases" not in one.resource and not one.name]
+            verbs = {verb for one in others for verb in one.verbs}
             assert not verbs & {"update", "patch", "delete"}, "it makes runs, and changes and ends none"
+            continue
+        if account.name == WATCHER:
+            made = {one.resource: one.verbs for one in account.rights if one.resource in changed}
+            assert made == {"jobs.batch": ("create",), "workflows.argoproj.io": ("create",)}
             continue
         if account.name in (BELL, *CALLERS.values()):
             rings = {one.resource: one.verbs for one in account.rights if one.resource in changed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -46,10 +47,10 @@ def places(folder: Path, channels: dict[str, list[str]] | None = None) -> Places
 
 def chosen(folder: Path, text: str, **more: object) -> dict[str, str]:
     """Kernel -> the releases that it serves."""
-    given: dict[str, object] = {"arches": [X86_64], "variants": ["std"], "channels": None} | more
+    given: dict[str, object] = {"arches": [X86_64], "variants": ["std"], "channels": None, "only": ()} | more
     found = select(
         Selection.parse(text, ["debian-12"]), given["arches"], given["variants"],  # type: ignore[arg-type]
-        places(folder, given["channels"]),  # type: ignore[arg-type]
+        places(folder, given["channels"]), given["only"],  # type: ignore[arg-type]
     )  # fmt: skip
     return {target.name: target.serves for target in found.targets}
 
@@ -78,6 +79,32 @@ def test_a_channel_narrows_ranges_but_not_what_was_named(shelf: Shelf) -> None:
     assert chosen(lock, "stable", channels=channels) == {f"{OLD}.x86_64": "4.16.0, 4.16.2, 4.17.0"}
     assert chosen(lock, "stable-4.17", channels=channels) == {f"{OLD}.x86_64": "4.17.0"}
     assert f"{NEW}.x86_64" in chosen(lock, "4.16,stable,4.17.1", channels=channels)
+
+
+def test_kernels_narrow_what_is_chosen(shelf: Shelf) -> None:
+    lock, old, new = shelf.root / "lock", Kernel(f"{OLD}.x86_64"), Kernel(f"{NEW}.x86_64")
+    assert chosen(lock, "4.16..4.17", only=[new]) == {str(new): "4.17.1"}
+    assert chosen(lock, "4.16, debian-12", only=[DEBIAN]) == {str(DEBIAN): "debian-12"}
+    unknown = Kernel("5.14.0-999.el9.x86_64")
+    found = select(Selection.parse("4.16", []), [X86_64], ["std"], places(lock), [old, new, unknown])
+    assert [target.kernel for target in found.targets] == [old]
+    said = "\n".join(found.notices)
+    assert f"kernel {new}: it is of OpenShift 4.17.1, 4.18.0-rc.1, or of a variant, that is not chosen" in said
+    assert f"kernel {unknown}: no release is known to have it; nearest: " in said
+    with pytest.raises(NothingSelectedError, match=f"do not have kernel {re.escape(str(new))}"):
+        chosen(lock, "4.16", only=[new])
+    with pytest.raises(NothingSelectedError, match="none of these kernels"):
+        chosen(lock, "4.16", only=[new, unknown])
+
+
+def test_a_new_release_is_looked_for_where_it_would_be_listed() -> None:
+    def growing(text: str) -> list[tuple[str, str]]:
+        return [(channel, str(wanted)) for channel, wanted in Selection.parse(text, ["debian-12"]).growing]
+
+    assert growing("4.16..4.18") == [("stable", "4.16..4.18")]
+    assert growing("4.16,fast-4.17,4.15.3,candidate") == [("candidate", "4.16"), ("fast", "fast-4.17")]
+    assert growing("latest") == [("stable", "latest")]
+    assert growing("4.16.1,debian-12") == []
 
 
 def test_what_is_not_known_is_left_out_and_said(tmp_path: Path) -> None:

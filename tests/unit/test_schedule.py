@@ -14,34 +14,23 @@ from dtkpipe.app.schedules import listed
 from dtkpipe.engines.schedules import FOLDER
 from dtkpipe.errors import InvalidError
 from dtkpipe.values.cron import Cron
-from tests.fixtures.api import Answer, FakeApi, fake_api, refusal
+from tests.fixtures import schedules
+from tests.fixtures.api import Answer, fake_api, refusal
 from tests.fixtures.api import listed as items
 from tests.fixtures.cli import Cli, Said
+from tests.fixtures.schedules import MATRIX, modules
 
-SPEC = "apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://github.com/org/{name}'}}\n"
 NIGHTLY = ("nightly", "--cron", "0 3 * * *", "--timezone", "Europe/Berlin")
-MATRIX = ("--modules", "modules/*", "--releases", "4.16", "--push-to", "quay.io/org", "--arch", "x86_64")
 
 
 @pytest.fixture
 def desk(cli: Cli) -> Cli:
-    (cli.here / "modules").mkdir()
-    for name in ("one", "two"):
-        (cli.here / f"modules/{name}.yaml").write_text(SPEC.format(name=name))
+    modules(cli, "one", "two")
     return cli
 
 
 def create(cli: Cli, *words: str, after: tuple[str, ...] = MATRIX, engine: str = "argo") -> Said:
-    said = cli("schedule", "create", *words, "--engine", engine, "--", *after, env=_nowhere(cli))
-    assert "Traceback" not in said.err, said.err
-    return said
-
-
-def _nowhere(cli: Cli) -> dict[str, str]:
-    """A cluster that does not answer: what is wrong has to be found before it is asked."""
-    file = cli.here / "kubeconfig"
-    FakeApi(url="http://127.0.0.1:9").kubeconfig(file)
-    return {"KUBECONFIG": str(file)}
+    return schedules.create(cli, "schedule", *words, "--engine", engine, after=after)
 
 
 def rendered(cli: Cli, *after: str, engine: str = "argo") -> list[dict[str, Any]]:

@@ -10,35 +10,24 @@ from typing import Any
 import pytest
 
 from dtkpipe.app import bell
+from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
-from tests.fixtures.api import FakeApi
-from tests.fixtures.cli import Cli, Said
+from tests.fixtures.cli import Cli
+from tests.fixtures.schedules import MATRIX, SPEC, create, modules
 
-SPEC = "apiVersion: dtkpipe/v1\nname: {name}\nsource: {{repo: 'https://github.com/Org/{name}.git', ref: {ref}}}\n"
-MATRIX = ("--modules", "modules/*", "--releases", "4.16", "--push-to", "quay.io/org", "--arch", "x86_64")
 PUSH = ("hello", "--on", "push", "--repo", "github.com/org/one")
 
 
 @pytest.fixture
 def desk(cli: Cli) -> Cli:
-    (cli.here / "modules").mkdir()
-    for name in ("one", "two"):
-        (cli.here / f"modules/{name}.yaml").write_text(SPEC.format(name=name, ref="''"))
+    modules(cli, "one", "two")
     return cli
-
-
-def create(cli: Cli, *words: str, after: tuple[str, ...] = MATRIX) -> Said:
-    file = cli.here / "kubeconfig"
-    FakeApi(url="http://127.0.0.1:9").kubeconfig(file)
-    said = cli("trigger", "create", *words, "--", *after, env={"KUBECONFIG": str(file)})
-    assert "Traceback" not in said.err, said.err
-    return said
 
 
 def rendered(cli: Cli, engine: str, *words: str) -> list[dict[str, Any]]:
     secret = ("--secret", "hook") if engine == "tekton" else ()
-    said = create(cli, *PUSH, "--engine", engine, *secret, *words, "--dry-run=client", "-o", "json")
+    said = create(cli, "trigger", *PUSH, "--engine", engine, *secret, *words, "--dry-run=client", "-o", "json")
     assert said.code == 0, said.err
     found: list[dict[str, Any]] = json.loads(said.out)
     return found
@@ -104,7 +93,7 @@ def test_paths_are_patterns_of_whole_names(desk: Cli, engine: str) -> None:
 def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
     secret = ("--secret", "hook") if engine == "tekton" else ()
     words = ("all", "--on", "catalog", "--repo", "github.com/org/catalogue", "--engine", engine, *secret)
-    said = create(desk, *words, "--dry-run=client", "-o", "json", after=("--modules", "mods/*", *MATRIX[2:]))
+    said = create(desk, "trigger", *words, "--dry-run=client", "-o", "json", after=("--modules", "mods/*", *MATRIX[2:]))
     assert said.code == 0, said.err
     objects = json.loads(said.out)
     assert of(objects, "ConfigMap")["data"] == {}
@@ -120,6 +109,9 @@ def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
         ((*PUSH, "--engine", "argo", "--secret", "s"), MATRIX, 2, "--secret is not for Argo"),
         ((*PUSH, "--engine", "argon"), MATRIX, 2, "there is no engine"),
         (("x", "--on", "pish", "--repo", "github.com/org/one", "--engine", "argo"), MATRIX, 2, "push"),
+        (("x", "--on", "push", "--engine", "argo"), MATRIX, 2, "nothing says which repository rings"),
+        ((*PUSH, "--engine", "argo", "--cron", "0 3 * * *"), MATRIX, 2, "--cron is not for --on push"),
+        ((*PUSH, "--engine", "argo", "--debounce", "5"), MATRIX, 2, "--debounce is not for --on push"),
         (("x", "--on", "push", "--repo", "github.com/org/three", "--engine", "argo"), MATRIX, 9, "no module is built"),
         (("x", "--on", "push", "--repo", "git.example.org/a/b", "--engine", "argo"), MATRIX, 2, "--forge github"),
         (("x", "--on", "push", "--repo", "nonsense", "--engine", "argo"), MATRIX, 2, "no repository that calls"),
@@ -132,7 +124,7 @@ def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
     ],
 )
 def test_bad_input_is_told(desk: Cli, words: tuple[str, ...], after: tuple[str, ...], code: int, said: str) -> None:
-    answer = create(desk, *words, after=after)
+    answer = create(desk, "trigger", *words, after=after)
     assert (answer.code, said in answer.err) == (code, True), answer.err
 
 
@@ -159,10 +151,11 @@ def test_pushes_are_signed() -> None:
 
 
 def test_what_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bell, "_PAUSES", (0, 0))
-    ends = [UnreachableError("gone"), RunUnknownError.exit_code, 10]
+    monkeypatch.setattr(bell, "_PAUSES", (0, 0, 0))
+    hidden = ExitCode(10, unknown=True)
+    ends = [UnreachableError("gone"), ExitCode(RunUnknownError.exit_code, unknown=True), hidden, ExitCode(10)]
 
-    def plan() -> int:
+    def plan() -> ExitCode:
         end = ends.pop(0)
         if isinstance(end, UnreachableError):
             raise end
@@ -170,5 +163,5 @@ def test_what_does_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) ->
 
     said: list[str] = []
     assert bell.again(plan, said.append) == 10
-    assert (ends, said.count("something does not answer: again in 0 s")) == ([], 2)
-    assert bell.again(lambda: 10, said.append) == 10, "red cells are no reason"
+    assert (ends, said.count("something does not answer: again in 0 s")) == ([], 3)
+    assert bell.again(lambda: ExitCode(10), said.append) == 10, "red cells are no reason"

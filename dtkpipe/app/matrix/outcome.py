@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from dtkpipe.matrix.fingerprint import Fingerprint
 from dtkpipe.matrix.plan import Planned
@@ -24,6 +25,19 @@ class Result(StrEnum):
     RUNNING = "running"
     """Nobody waits for it any more; its run on the cluster goes on."""
     CANCELLED = "cancelled"
+
+
+class ExitCode(int):
+    """The exit code of a matrix, and what it does not tell: red cells come before what is not known."""
+
+    unknown: bool
+    """Something did not answer, so that some cells were not judged."""
+
+    def __new__(cls, code: int, *, unknown: bool = False) -> Self:
+        """Make one."""
+        made = super().__new__(cls, code)
+        made.unknown = unknown
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

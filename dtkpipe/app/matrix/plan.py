@@ -51,6 +51,8 @@ class Request:
     staging: str = ""
     lock: Path | None = None
     graph: str = ""
+    kernels: Sequence[Kernel] = ()
+    """Of the releases' kernels only these; none is all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +165,7 @@ def _targets(request: Request, at: Place, environ: Mapping[str, str], say: Say) 
         return kernel, suite.plan(kernel).tag
 
     places = Places(lock=Lock(lock_folder(request.lock)), channel=channel, newest=newest)
-    return select(selection, request.arches, request.variants, places)
+    return select(selection, request.arches, request.variants, places, request.kernels)
 
 
 def _with_toolkit(target: Target, at: Place) -> tuple[Target, DtkpipeError | None]:
