@@ -95,7 +95,8 @@ def register(app: typer.Typer) -> None:
                      "nodes": nodes},
             lambda: table(("NODE", "STATE"), list(nodes.items())),
         )  # fmt: skip
-        say(f"\nnext: dtkpipe smoke-test {image}")
+        there = "" if target_namespace == _DRIVERS else f" --target-namespace {target_namespace}"
+        say(f"\nnext: dtkpipe smoke-test {image}{there}")
 
     @app.command()
     def status(

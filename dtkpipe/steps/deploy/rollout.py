@@ -182,7 +182,10 @@ class Rollout:
         if not template:
             why = f"{previous} is not in its history" if previous else "there was no image before"
             if not remove:
-                raise NotFoundError(f"daemonset/{workload.name} cannot go back: {why}")
+                raise NotFoundError(
+                    f"daemonset/{workload.name} cannot go back: {why}", f"it has: {workload.annotation(ds.IMAGE)}",
+                    hint=f"dtkpipe deploy IMAGE --target-namespace {self.namespace}, the image that is wanted",
+                )  # fmt: skip
             self.cluster.delete(DAEMON_SETS, workload.name, self.namespace, foreground=True)
             down = frozenset(node.name for node in patiently(lambda: self._nodes(workload, None)) if not node.ready)
             self.vacate(workload.name, but=down)
