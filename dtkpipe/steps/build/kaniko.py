@@ -94,13 +94,11 @@ class Handover:
     def digest(self, builder: Builder) -> str:
         """Return the digest of what kaniko pushed. Raises what keeps it from building, pushing or compiling."""
         try:
-            status, log = (
-                (self.folder / "status").read_text().strip(),
-                (self.folder / "log").read_text(errors="replace"),
-            )
-        except FileNotFoundError as error:
+            status = int((self.folder / "status").read_text())
+            log = (self.folder / "log").read_text(errors="replace")
+        except (FileNotFoundError, ValueError) as error:
             raise RunFailedError("kaniko did not come to its end", "its container was killed") from error
-        if status == "0":
+        if status == 0:
             return (self.folder / "digest").read_text().strip()
         said = [line for line in _COLOUR.sub("", log).splitlines() if line.strip()]
         last = next((line for line in reversed(said) if line.startswith("error ")), said[-1] if said else "")
