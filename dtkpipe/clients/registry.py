@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
@@ -22,7 +23,7 @@ from dtkpipe.clients.manifest import (
     Manifest,
     digest_of,
 )
-from dtkpipe.clients.transport import DELETE, PUSH, Patience, Transport
+from dtkpipe.clients.transport import DELETE, PUSH, Patience, Response, Transport
 from dtkpipe.errors import InvalidError, NotFoundError, RunFailedError, UnsupportedError
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
@@ -32,6 +33,8 @@ _ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 _SMALL = 4 * 2**20
 _CONFIG_LIMIT = 8 * 2**20
 _PARALLEL = 4
+_MOMENTS = (0.2, 0.5, 1.0)
+"""Seconds until a manifest is pushed again whose blobs are there, as we know, and are not found."""
 
 
 class Registry:
@@ -183,12 +186,33 @@ class Registry:
     def put_manifest(self, repo: ImageRef, body: bytes, media_type: str, tag: str = "") -> Mapping[str, str]:
         """Push a manifest; returns the headers of the answer."""
         ref = repo.tagged(tag) if tag else repo.at(digest_of(body))
-        answer = self._transport.send(
-            "PUT", ref, _manifest_path(ref), asked=f"push {ref}", rights=PUSH, body=body, ok=(200, 201),
-            headers={"Content-Type": media_type, "Content-Length": str(len(body))},
-        )  # fmt: skip
+
+        def put(*ok: int) -> Response:
+            return self._transport.send(
+                "PUT", ref, _manifest_path(ref), asked=f"push {ref}", rights=PUSH, body=body, ok=(200, 201, *ok),
+                headers={"Content-Type": media_type, "Content-Length": str(len(body))},
+            )  # fmt: skip
+
+        # A registry on a file system misses a blob for a moment that somebody else pushes there, too.
+        for pause in _MOMENTS:
+            answer = put(400)
+            if answer.status == 400 and self._misses_blob(answer, ref):
+                time.sleep(pause)
+                continue
+            if answer.status == 400:
+                break
+            answer.drain_conn()
+            return answer.headers
+        answer = put()
         answer.drain_conn()
         return answer.headers
+
+    def _misses_blob(self, answer: Response, ref: ImageRef) -> bool:
+        with contextlib.suppress(RunFailedError):
+            errors = self._transport.json(answer, ref, f"push {ref}").get("errors")
+            codes = {one.get("code") for one in errors or () if isinstance(one, dict)}
+            return "MANIFEST_BLOB_UNKNOWN" in codes
+        return False
 
     def tag(self, ref: ImageRef, tags: Sequence[str]) -> None:
         """Let `tags` point at what `ref` points at."""

@@ -28,6 +28,8 @@ from dtkpipe.values.image import ImageRef
 
 _CAP_SYS_ADMIN = 21
 _ENDED = re.compile(rb"(subprocess exited with status|Error: exit status) \d+")
+_IN_USE = re.compile(r"image is in use by a container")
+"""What a build ends with that wants to clear away an image of which another one has a container."""
 _LINE = 8192
 _REFUSED = re.compile(r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", re.IGNORECASE)
 _ABSENT = re.compile(r"manifest unknown|name unknown|not found|\b404\b", re.IGNORECASE)
@@ -78,8 +80,14 @@ class Buildah:
             argv += [f"--target={target}"] if target else []
             argv += [*connection, "--pull=false"] if network else ["--pull=never"]
             command = [*registries, *argv, "--file", containerfile, context]
-            with self._at_work():
-                self._run(command, network=network, log=log, echo=echo)
+            try:
+                with self._at_work():
+                    self._run(command, network=network, log=log, echo=echo)
+            except ProcessFailedError as error:
+                if not _IN_USE.search(error.finished.output + error.finished.errors):
+                    raise
+                with self._at_work(alone=True):
+                    self._run(command, network=network, log=log, echo=echo)
             return iid.read_text().strip()
 
     def pull(self, ref: ImageRef) -> str:
@@ -163,17 +171,20 @@ class Buildah:
         return ["buildah", "--root", self.storage, "--runroot", self.storage / "run", "--storage-driver", driver]
 
     @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """Hold the storage while containers are in it. Who finds nobody else at work removes what killed ones left:
-        an image that a container was made of cannot be removed, and a build ends with an error.
+    def _at_work(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold the storage while containers are in it, or `alone`, when nobody else has any in it.
+
+        Who finds nobody else at work removes what killed ones left: an image that a container was made of cannot be
+        removed, and a build ends with an error.
         """
         self.storage.mkdir(parents=True, exist_ok=True)
         with (self.storage / "at-work.lock").open("ab") as lock:
             with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | (0 if alone else fcntl.LOCK_NB))
                 if self._run(["containers", "--quiet"], ok=None).output.strip():
                     self._run(["rm", "--all"], ok=None)
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            if not alone:
+                fcntl.flock(lock, fcntl.LOCK_SH)
             yield
 
     def _run(
