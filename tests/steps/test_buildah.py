@@ -154,7 +154,8 @@ def test_container_sees_its_environment_and_its_mounts(buildah: Buildah, context
         with log.open("wb") as sink:
             code = buildah.run_in(image, ["/bin/sh", "-c", command], env={"NAME": "a $b 'c'"}, mounts=[mount], log=sink)
         assert code == 7
-        assert "contenta $b 'c'\n" in log.read_text()  # what it complains of has a way of its own, and may come first
+        said = log.read_text()  # what it complains of has a way of its own, and may come before, or between
+        assert ("content" in said, "a $b 'c'\n" in said) == (True, True)
         assert (tmp_path / "given/made").exists() is made
 
 
