@@ -13,7 +13,14 @@ import pytest
 
 from dtkpipe.clients.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest, canonical
 from dtkpipe.clients.registry import Registry
-from dtkpipe.errors import InvalidError, NotAllowedError, NotFoundError, UnreachableError, UnsupportedError
+from dtkpipe.errors import (
+    InvalidError,
+    NotAllowedError,
+    NotFoundError,
+    RunFailedError,
+    UnreachableError,
+    UnsupportedError,
+)
 from dtkpipe.tools import process
 from dtkpipe.values.access import RegistryAccess, access_from
 from dtkpipe.values.arch import AARCH64, X86_64
@@ -128,6 +135,17 @@ def test_tags_are_listed_over_all_pages(registry: LoopbackRegistry) -> None:
     with proxied(registry.host) as proxy:
         proxy.faults.append(on("GET", "/tags/list", page))
         assert proxy.client().tags(proxy.repo("tags/paged")) == ("a", "b", "c", "d", "e")
+
+
+def test_a_blob_that_is_missed_for_a_moment_is_found(registry: LoopbackRegistry) -> None:
+    """Of two who push the same blob, one may be told so by a registry on a file system."""
+    body = json.dumps({"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}).encode()
+    with proxied(registry.host) as proxy:
+        proxy.faults.append(on("PUT", "/manifests/", lambda one: one.say(Answer(400, {}, body)), times=2))
+        assert proxy.client().exists(push_image(proxy.client(), proxy.repo("moment/found"), [layer(file("a"))]))
+        proxy.faults[:] = [on("PUT", "/manifests/", lambda one: one.say(Answer(400, {}, body)))]
+        with pytest.raises(RunFailedError, match=r"refuses(?s:.*)blob unknown to registry"):
+            push_image(proxy.client(), proxy.repo("moment/missing"), [layer(file("a"))])
 
 
 def test_attached_files_are_listed_by_type_and_once(registry: LoopbackRegistry, client: Registry) -> None:

@@ -83,18 +83,6 @@ def test_too_many_requests_are_tried_again_when_the_registry_says(proxy: Proxy, 
     assert proxy.count("GET", "/manifests/") == 3
 
 
-def test_a_blob_that_is_not_found_for_a_moment_is_found(proxy: Proxy) -> None:
-    """Of two who push the same blob, one may be told so by a registry on a file system."""
-    missing = Answer(400, body=_errors("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
-    proxy.faults.append(on("PUT", "/manifests/", lambda one: one.say(missing), times=2))
-    image = push_image(proxy.client(), proxy.repo("faults/moment"), [layer(file("a"))], tag="v1")
-    assert proxy.client().exists(image)
-    proxy.faults[:] = [on("PUT", "/manifests/", lambda one: one.say(missing))]
-    with pytest.raises(RunFailedError, match="refuses") as refused:
-        push_image(proxy.client(), proxy.repo("faults/missing"), [layer(file("a"))], tag="v1")
-    assert "blob unknown to registry" in str(refused.value)
-
-
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_gateway_that_recovers_is_tried_again(proxy: Proxy, image: ImageRef, status: int) -> None:
     proxy.faults.append(on("GET", "/manifests/", lambda one: one.say(Answer(status)), times=1))
