@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dtkpipe.errors import RunCancelledError
 from dtkpipe.resources import cache_dir
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.run import RunCard
@@ -84,9 +85,9 @@ def _submitted(site: Site, engine: str) -> float:
     took = time.perf_counter() - begun
     assert said.code == 0, said.err
     run = said.out.strip().removeprefix("run/")
-    for verb in ("cancel", "delete"):
+    for verb, code in (("cancel", 0), ("wait", RunCancelledError.exit_code), ("delete", 0)):
         done = site.cli(verb, run, "-n", site.namespace, env=site.cluster.environ)
-        assert done.code == 0, done.err
+        assert done.code == code, done.err
     return took
 
 
