@@ -30,6 +30,8 @@ _CAP_SYS_ADMIN = 21
 _ENDED = re.compile(rb"(subprocess exited with status|Error: exit status) \d+")
 _IN_USE = re.compile(r"image is in use by a container")
 """What a build ends with that wants to clear away an image of which another one has a container."""
+_NOT_BEGUN = re.compile(r"sealing memfd copy: Device or resource busy")
+"""What buildah says that could not start itself in the container: the kernel held a page of its copy just then."""
 _LINE = 8192
 _REFUSED = re.compile(r"unauthorized|authentication required|denied|forbidden|\b40[13]\b", re.IGNORECASE)
 _ABSENT = re.compile(r"manifest unknown|name unknown|not found|\b404\b", re.IGNORECASE)
@@ -137,11 +139,12 @@ class Buildah:
                 command.append(f"--volume={mount.source}:{mount.target}:{'ro' if mount.read_only else 'rw'}")
             command += [f"--workingdir={workdir}"] if workdir else []
             before = [*rooted.prefix(), *_namespaces(network), *self._global(self.driver)]
-            started = process.start(
-                [*before, *command, container, "--", *argv], env=self._environment(), stderr=process.STDOUT
-            )
-            with started:
-                _pass_on(started.stdout, log)
+            whole = [*before, *command, container, "--", *argv]
+            for _ in range(2):
+                with process.start(whole, env=self._environment(), stderr=process.STDOUT) as started:
+                    begun = _pass_on(started.stdout, log)
+                if begun:
+                    break
             return started.returncode
         finally:
             self._run(["rm", container], ok=None)
@@ -195,12 +198,15 @@ class Buildah:
         log: Path | None = None,
         echo: IO[bytes] | None = None,
         ok: Sequence[int] | None = (0,),
+        again: bool = True,
     ) -> Finished:
         before = [*rooted.prefix(), *_namespaces(network)]
         command = [*before, *self._global(self.driver), *argv]
         try:
             return process.run(command, env=self._environment(), log=log, echo=echo, ok=ok)
         except ProcessFailedError as error:
+            if again and _NOT_BEGUN.search(error.finished.output + error.finished.errors):
+                return self._run(argv, network=network, log=log, echo=echo, ok=ok, again=False)
             # It is buildah that failed, whatever stands before it.
             raise ProcessFailedError(replace(error.finished, argv=error.finished.argv[len(before) :])) from error
 
@@ -233,15 +239,20 @@ class Buildah:
             yield registries, connection
 
 
-def _pass_on(said: IO[bytes] | None, log: IO[bytes]) -> None:
-    """Copy what a program says; buildah's own words on how it ended, which come last, are left out."""
-    held = b""
+def _pass_on(said: IO[bytes] | None, log: IO[bytes]) -> bool:
+    """Copy what a program says; buildah's own words on how it ended, which come last, are left out.
+
+    Tell whether the program was begun at all.
+    """
+    held, first = b"", b""
     while line := said.readline(_LINE) if said else b"":
+        first = first or line
         held += line
         if not _ENDED.fullmatch(line.strip()):
             log.write(held)
             log.flush()
             held = b""
+    return not _NOT_BEGUN.search(first.decode(errors="replace"))
 
 
 def _namespaces(network: bool) -> list[str | Path]:

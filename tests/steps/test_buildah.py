@@ -90,6 +90,33 @@ def test_a_build_that_meets_a_container_of_its_base_waits_for_it(
     assert image.startswith("sha256:")
 
 
+# Debian's buildah, but for the first time that it is to run something in a container.
+BUSY_ONCE = """\
+#!/bin/sh
+case " $* " in *" --isolation=chroot "*)
+    if mkdir "$BUSY_ONCE" 2>/dev/null; then
+        echo 'Close_Fd sealing memfd copy: Device or resource busy' >&2
+        exit 1
+    fi ;;
+esac
+exec /usr/bin/buildah "$@"
+"""
+
+
+def test_what_the_kernel_did_not_let_begin_is_begun_again(
+    buildah: Buildah, context: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/buildah").write_text(BUSY_ONCE)
+    (tmp_path / "bin/buildah").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("BUSY_ONCE", str(tmp_path / "in-the-build"))
+    image = build(buildah, context, word="here")
+    monkeypatch.setenv("BUSY_ONCE", str(tmp_path / "in-the-run"))
+    assert content(buildah, image, "/word", tmp_path / "log").endswith("here")
+    assert {"in-the-build", "in-the-run"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_network_is_there_only_when_asked_for(buildah: Buildah, context: Path, tmp_path: Path) -> None:
     def interfaces(*, network: bool) -> set[str]:
         seen = content(buildah, build(buildah, context, network=network), "/net", tmp_path / "log")
