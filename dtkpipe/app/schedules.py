@@ -42,6 +42,8 @@ from dtkpipe.matrix.modules import choose, in_git
 from dtkpipe.values.cron import Cron
 
 _NAME = re.compile(rf"[a-z0-9]([a-z0-9-]{{0,{NAME_LIMIT - 2}}}[a-z0-9])?")
+NO_TIMES = Cron("0 0 1 1 *", "UTC")
+"""A schedule has to have times; those of a trigger that something else fires are suspended."""
 _MOST = 900_000
 """Bytes of files that a ConfigMap takes, with some left for the rest of it: its limit is 1 MiB."""
 

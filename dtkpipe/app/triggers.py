@@ -7,15 +7,15 @@ fires at its times, and asks the update graph before it plans.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from dtkpipe.app import schedules
 from dtkpipe.app.clusters import Engine, Place
+from dtkpipe.app.rings import CATALOG, PUSH, Rings
 from dtkpipe.app.schedules import KINDS, Listed, Planner
 from dtkpipe.clients.cluster import (
     CONFIG_MAPS,
@@ -40,25 +40,19 @@ from dtkpipe.errors import (
     ExistsError,
     NotAllowedError,
     NotFoundError,
-    NothingSelectedError,
     UnsupportedError,
     UsageError,
 )
-from dtkpipe.matrix.modules import choose, in_git
 from dtkpipe.matrix.targets import Selection
 from dtkpipe.toolkits.distribution import distribution_names
 from dtkpipe.values.cron import Cron
-from dtkpipe.values.forge import Repository, place_of
-from dtkpipe.values.source import Source
+from dtkpipe.values.forge import Repository
 
-PUSH, CATALOG, RELEASE, NODE_KERNEL = "push", "catalog", "release", "node-kernel"
-"""What triggers are on: a push to a module's repository, or to the one that has the module specs; a release that is new
-in the update graph; a kernel that is new on the nodes."""
+RELEASE, NODE_KERNEL = "release", "node-kernel"
+"""What triggers are on that nobody rings: a release that is new in the update graph, a kernel that is new on a node."""
 WEBHOOK_CLIENTS = "argo-workflows-webhook-clients"
 """The Secret in which Argo's server has what forges sign with: account -> `{type, secret}`."""
 _NOTE = "dtkpipe.io/rings"
-_NO_TIMES = Cron("0 0 1 1 *", "UTC")
-"""A schedule has to have times; those of a trigger that something else fires are suspended."""
 BELLS: Mapping[str, Resource] = {"argo": WORKFLOWS, "tekton": JOBS}
 """What an engine's bells are."""
 _RINGS: Mapping[str, Resource] = {"argo": WORKFLOW_EVENT_BINDINGS, "tekton": TRIGGERS}
@@ -86,47 +80,6 @@ class Trigger:
         return (*self.shared, *self.objects)
 
 
-def on_push(planner: Planner, repository: Repository, paths: Sequence[str], secret: str) -> Trigger:
-    """Put together a trigger on pushes to a repository: of the matrix, it plans the modules that are built from it.
-
-    Raises NothingSelectedError where there is none, UsageError for specs that are elsewhere, and what
-    `schedules.schedule` raises.
-    """
-    request = planner.matrix.request
-    if elsewhere := [one for one in request.modules if in_git(one)]:
-        raise UsageError(
-            f"`{elsewhere[0][:80]}` is not here", "a push to a module's repository plans the specs that go along",
-            hint="--modules with files, or --on catalog for that repository",
-        )  # fmt: skip
-    chosen = choose(request.modules, planner.here)
-    built = [one for one in chosen.good if place_of(one.source.repo) == (repository.host, repository.path)]
-    if not built and not chosen.broken:
-        repos = sorted({one.source.repo for one in chosen.good})
-        raise NothingSelectedError(
-            f"no module is built from {repository.host}/{repository.path}",
-            f"they are from: {', '.join(repos[:5])}{' ...' if len(repos) > 5 else ''}",
-            hint="the repository as the module specs have it: source.repo",
-        )
-    files = [glob.escape(str(one.file.absolute())) for one in built] or request.modules
-    bell = Bell(
-        repository=repository, refs=tuple(dict.fromkeys(one.source.ref for one in built)), paths=paths, secret=secret
-    )
-    return _rung(PUSH, bell, _of_modules(planner, files))
-
-
-def on_catalog(planner: Planner, url: str, repository: Repository, secret: str) -> Trigger:
-    """Put together a trigger on pushes that change module specs: patterns of them are relative to the repository.
-
-    Raises UsageError for patterns that lead out of it, and what `schedules.schedule` raises.
-    """
-    patterns = planner.matrix.request.modules
-    if out := [one for one in patterns if one.startswith("/") or ".." in one.split("/") or in_git(one)]:
-        raise UsageError(f"`{out[0][:80]}` is not in the repository", hint="--modules 'modules/*', as it has them")
-    repo = Source.parse(url, here=planner.here).repo
-    bell = Bell(repository=repository, paths=patterns, secret=secret)
-    return _rung(CATALOG, bell, _of_modules(planner, [f"{repo}//{pattern}" for pattern in patterns]))
-
-
 def on_release(planner: Planner, cron: Cron) -> Trigger:
     """Put together a trigger on releases that are new in the update graph, which is asked at the times of `cron`.
 
@@ -150,28 +103,24 @@ def on_node_kernel(planner: Planner, debounce: int) -> Trigger:
     """
     if planner.matrix.request.kernels:
         raise UsageError("--kernel is not for --on node-kernel", "kernels are those of the nodes", hint="leave it out")
-    whole = schedules.schedule(planner, _NO_TIMES)
+    whole = schedules.schedule(planner, schedules.NO_TIMES)
     planned = _planned(NODE_KERNEL, "answer", whole, planner.namespace, told=_TOLD_KERNELS, suspended=True)
     watch = _program("watch", planned.name, planner.namespace, f"--debounce={debounce}")
     objects = (*render_schedule(planned, planner.engine.name), watching.watcher(planned, watch))
     return Trigger(schedule=planned, objects=objects, account=WATCHER)
 
 
-def _of_modules(planner: Planner, patterns: Sequence[str]) -> Planner:
-    request = dataclasses.replace(planner.matrix.request, modules=patterns)
-    return dataclasses.replace(planner, matrix=dataclasses.replace(planner.matrix, request=request))
-
-
-def _rung(on: str, bell: Bell, planner: Planner) -> Trigger:
-    """Return a trigger with a bell."""
+def rung(rings: Rings) -> Trigger:
+    """Put together a trigger that has a bell. Raises what `schedules.schedule` raises."""
+    bell, planner = rings.bell, rings.planner
     engine = planner.engine.name
     note = {
         "engine": engine, "forge": bell.repository.forge, "host": bell.repository.host,
         "repo": bell.repository.path, "refs": list(bell.refs), "paths": list(bell.paths), "secret": bell.secret,
     }  # fmt: skip
     planned = _planned(
-        on, "answer", schedules.schedule(planner, _NO_TIMES), planner.namespace, suspended=True, told=_TOLD,
-        notes={_NOTE: json.dumps(note, sort_keys=True)},
+        rings.on, "answer", schedules.schedule(planner, schedules.NO_TIMES), planner.namespace, suspended=True,
+        told=_TOLD, notes={_NOTE: json.dumps(note, sort_keys=True)},
     )  # fmt: skip
     return Trigger(
         schedule=planned, bell=bell, account=BELL if engine == "tekton" else CALLERS[bell.repository.forge],

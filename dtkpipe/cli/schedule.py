@@ -80,7 +80,9 @@ def create(
     if dry_run == "client":
         rendered(f"schedule/{name}", render(wanted, desk.planner.engine.name), output)
         return
-    schedules.create(wanted, desk.planner.engine, desk.place, desk.pipeline, desk.how, dry_run=is_rehearsal(dry_run))
+    schedules.create(
+        wanted, desk.planner.engine, desk.place, desk.pipeline, desk.how, dry_run=announced_rehearsal(dry_run)
+    )
     first = when.next(datetime.now(UTC))
     document = {"name": name, "engine": desk.planner.engine.name, "next": first.isoformat()}
     emit(output, document, lambda: f"schedule/{name} created, first at {time_of(first)}", [f"schedule/{name}"])
@@ -124,8 +126,8 @@ def rendered(name: str, objects: Sequence[Object], output: str) -> None:
     emit(output, list(objects), lambda: f"{name}: {len(objects)} objects (client dry run)", [name])
 
 
-def is_rehearsal(dry_run: str) -> bool:
-    """Tell whether only the cluster shall check; then say so."""
+def announced_rehearsal(dry_run: str) -> bool:
+    """Say so when only the cluster shall check; return whether that is so."""
     if dry_run == "server":
         say("nothing is made, the cluster checks it: --dry-run=server")
     return dry_run == "server"
@@ -186,7 +188,7 @@ def _suspend(name: str, there: Place, *, suspended: bool) -> None:
     print(f"schedule/{name} {state if changed else f'was {state} already'}")
 
 
-def parsed(words: list[str]) -> dict[str, Any]:
+def parsed(words: Sequence[str]) -> dict[str, Any]:
     """Return the options of `dtkpipe matrix submit` that `words` are. Raises what Typer finds wrong."""
     from dtkpipe.cli.application import load
 
@@ -195,7 +197,7 @@ def parsed(words: list[str]) -> dict[str, Any]:
     return given
 
 
-def matrix_of(words: list[str]) -> Matrix:
+def matrix_of(words: Sequence[str]) -> Matrix:
     """Return the matrix that words of `dtkpipe matrix submit` mean, the settings included.
 
     Raises UsageError for what the schedule says itself, and for what is for one machine.

@@ -9,11 +9,11 @@ import typer
 from dtkpipe.cli import trigger_pods
 from dtkpipe.cli.clusters import Context, DryRun, Kubeconfig, Namespace, place, where
 from dtkpipe.cli.output import AnyForm, TableOrJson, emit, say, table
-from dtkpipe.cli.schedule import Desk, Name, RunnerImage, Words, is_rehearsal, matrix_of, parsed, rendered, time_of
+from dtkpipe.cli.schedule import Desk, Name, RunnerImage, Words, announced_rehearsal, rendered, time_of
+from dtkpipe.cli.trigger_printed import PRINTED, Wanted, print_trigger
 
 if TYPE_CHECKING:
     from dtkpipe.app.triggers import Rung, Trigger
-    from dtkpipe.values.forge import Repository
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,9 @@ def create(
             " on a node",
         ),
     ],
-    engine: Annotated[str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo, tekton or github")],
+    engine: Annotated[
+        str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo, tekton, github or pipelines-as-code")
+    ],
     repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")] = "",
     secret: Annotated[
         str, typer.Option("--secret", metavar="SECRET", help="Secret with what the repository signs with, as `token`")
@@ -84,12 +86,13 @@ def create(
     release: the matrix is planned when the update graph lists a release that was not there before. node-kernel: the
     kernels are planned that no node of the cluster ran before.
 
-    github: nothing is created; what is printed is a workflow for the repository's .github/workflows/.
+    github and pipelines-as-code: nothing is created; what is printed is a file for the repository's .github/workflows/
+    or .tekton/.
     """
     from datetime import UTC, datetime
 
-    from dtkpipe.app import triggers
-    from dtkpipe.errors import UnsupportedError, UsageError
+    from dtkpipe.app import rings, triggers
+    from dtkpipe.errors import UsageError
     from dtkpipe.values.forge import Repository
 
     given = {"--repo": repo, "--secret": secret, "--path": path, "--forge": forge, "--cron": cron}
@@ -99,17 +102,16 @@ def create(
     if "--repo" in _TAKES[on] and not repo:
         raise UsageError("nothing says which repository rings", hint="--repo github.com/org/kmod")
     repository = Repository.parse(repo, forge) if repo else None
-    if engine == "github":
-        if not repository:
-            raise UnsupportedError(
-                f"GitHub does not know of --on {on}", "its workflows keep nothing between two starts, and see no nodes",
-                hint="--engine argo or --engine tekton; .github/workflows/matrix.yml builds what is stale every night",
-            )  # fmt: skip
+    if engine in PRINTED:
         cluster = {
             "--secret": secret, "--namespace": namespace, "--context": context, "--kubeconfig": kubeconfig,
-            "--dry-run": dry_run != "none", "--runner-image": runner_image, "--output": output != "table",
+            "--dry-run": dry_run != "none", "--output": output != "table",
         }  # fmt: skip
-        print(_workflow(name, repository, on, path, words, [flag for flag, said in cluster.items() if said]), end="")
+        printed = Wanted(
+            name=name, on=on, repository=repository, url=repo, words=words, paths=path, runner_image=runner_image,
+            others=[flag for flag, said in cluster.items() if said],
+        )  # fmt: skip
+        print_trigger(engine, printed)
         return
     if repository and engine == "tekton" and not secret:
         raise UsageError("nothing says who may ring", hint="--secret NAME: a Secret, its key `token`")
@@ -119,17 +121,17 @@ def create(
             hint="leave it out",
         )  # fmt: skip
     desk = Desk.of(name, engine, words, runner_image, where(kubeconfig, context, namespace))
-    if repository and on == triggers.CATALOG:
-        wanted = triggers.on_catalog(desk.planner, repo, repository, secret)
+    if repository and on == rings.CATALOG:
+        wanted = triggers.rung(rings.on_catalog(desk.planner, repo, repository, secret))
     elif repository:
-        wanted = triggers.on_push(desk.planner, repository, path, secret)
+        wanted = triggers.rung(rings.on_push(desk.planner, repository, path, secret))
     else:
         wanted = _on_cluster(desk, on, cron, debounce)
     if dry_run == "client":
         rendered(f"trigger/{name}", wanted.render(), output)
         return
     chosen = desk.planner.engine
-    triggers.create(wanted, chosen, desk.place, desk.pipeline, desk.how, dry_run=is_rehearsal(dry_run))
+    triggers.create(wanted, chosen, desk.place, desk.pipeline, desk.how, dry_run=announced_rehearsal(dry_run))
     document = {"name": name, "engine": chosen.name, "on": on}
     text = f"trigger/{name} created"
     if repository:
@@ -160,35 +162,6 @@ def _on_cluster(desk: Desk, on: str, cron: str, debounce: int | None) -> Trigger
     if on == triggers.RELEASE:
         return triggers.on_release(desk.planner, Cron.parse(cron or EVERY, "UTC"))
     return triggers.on_node_kernel(desk.planner, DEBOUNCE if debounce is None else debounce)
-
-
-def _workflow(name: str, repository: Repository, on: str, paths: list[str], words: list[str], given: list[str]) -> str:
-    """Return a workflow of GitHub. `given` are flags that only a cluster takes. Raises UsageError."""
-    from dtkpipe.engines.dump import dump
-    from dtkpipe.engines.github import REBUILD, workflow
-    from dtkpipe.errors import UsageError
-    from dtkpipe.values.forge import GITHUB
-
-    if given:
-        raise UsageError(f"{given[0]} is not for --engine github", "it runs on GitHub's machines", hint="leave it out")
-    if repository.forge != GITHUB:
-        raise UsageError(f"{repository.host} runs no workflows of GitHub", hint="--engine argo or --engine tekton")
-    request, options = matrix_of(words).request, parsed(words)
-    inputs = {
-        "modules": ",".join(request.modules), "releases": request.releases, "push-to": request.push_to,
-        "arch": ",".join(one.name for one in request.arches), "variant": ",".join(request.variants),
-        "sign-cert": str(options["sign_cert"] or ""), "cells": str(options["jobs"]),
-        "retry-failed": "true" if options["retry_failed"] else "",
-    }  # fmt: skip
-    unset = parsed(["--modules=any", "--releases=any"])
-    for flag in sorted(set(options) - set(_OF_REBUILD)):
-        if options[flag] != unset[flag]:
-            raise UsageError(f"--{flag.replace('_', '-')} is not for --engine github", f"{REBUILD} has no such input")
-    rings = request.modules if on == "catalog" else paths
-    return dump([workflow(name, repository.path, rings, {key: text for key, text in inputs.items() if text})])
-
-
-_OF_REBUILD = ("modules", "releases", "push_to", "arch", "variant", "sign_cert", "jobs", "retry_failed")
 
 
 def list_triggers(

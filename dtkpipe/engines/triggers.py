@@ -128,9 +128,9 @@ def _cel(bell: Bell) -> str:
     else:
         name, default, gone = "body.project.path_with_namespace", "body.project.default_branch", _ALIVE.format("body")
         cut = "double(body.total_commits_count) > double(size(body.commits)) || "
-    said = [f"{name}.lowerAscii() == {_text(bell.repository.path)}", gone, _refs(bell, "body", default, "||")]
+    said = [f"{name}.lowerAscii() == {_text(bell.repository.path)}", gone, refs(bell, "body", default)]
     if bell.paths:
-        changed = f"(c.added + c.modified + c.removed).exists(f, f.matches({_text(_pattern(bell.paths))}))"
+        changed = f"(c.added + c.modified + c.removed).exists(f, f.matches({_text(pattern(bell.paths))}))"
         said.append(f"({cut}size(body.commits) == 0 || body.commits.exists(c, {changed}))")
     return " && ".join(said)
 
@@ -176,30 +176,30 @@ def _expr(bell: Bell) -> str:
         cut = "payload.total_commits_count > len(payload.commits) || "
     events = " || ".join(f'metadata["{header}"] == [{_text(one)}]' for one in _EVENTS[bell.repository.forge])
     said = [
-        f"({events})", f"lower({name}) == {_text(bell.repository.path)}", gone, _refs(bell, "payload", default, "||"),
+        f"({events})", f"lower({name}) == {_text(bell.repository.path)}", gone, refs(bell, "payload", default),
     ]  # fmt: skip
     if bell.paths:
-        changed = f"any(concat(.added, .modified, .removed), # matches {_text(_pattern(bell.paths))})"
+        changed = f"any(concat(.added, .modified, .removed), # matches {_text(pattern(bell.paths))})"
         said.append(f"({cut}len(payload.commits) == 0 || any(payload.commits, {changed}))")
     return " && ".join(said)
 
 
-# Both: their languages agree in this
+# All: their languages agree in this
 
 
 _ALIVE = f'{{}}.after != "{NO_COMMIT}"'
 
 
-def _refs(bell: Bell, body: str, default: str, either: str) -> str:
-    """Return what says whether a push is to one of the branches or tags."""
+def refs(bell: Bell, body: str, default: str) -> str:
+    """Return what says whether a push is to one of the branches or tags, in CEL or Argo's expressions."""
     named = [f"refs/{kind}/{ref}" for ref in bell.refs if ref for kind in ("heads", "tags")]
     said = [f"{body}.ref in {json.dumps(named, ensure_ascii=False)}"] if named else []
     if "" in bell.refs or not bell.refs:
         said.append(f'{body}.ref == "refs/heads/" + {default}')
-    return f"({f' {either} '.join(said)})"
+    return f"({' || '.join(said)})"
 
 
-def _pattern(paths: Sequence[str]) -> str:
+def pattern(paths: Sequence[str]) -> str:
     """Return the patterns as one regular expression (RE2)."""
     return f"^({'|'.join('.*'.join(map(re.escape, path.split('*'))) for path in paths)})$"
 

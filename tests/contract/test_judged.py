@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.rendered import Form
 from tests.contract.compiled import ENGINES, PIPELINES, objects
+from tests.golden import HERE as GOLDEN
 from tests.validators import judge, source
 
 CRDS = {
@@ -117,3 +118,10 @@ def test_argo_asks_for_what_has_no_default() -> None:
     run = {**run, "spec": {**run["spec"], "arguments": {"parameters": []}}}
     (answer,) = judge("argo", [dump([*objects("argo", "kmod"), run])])
     assert answer
+
+
+def test_a_run_that_pipelines_as_code_starts() -> None:
+    text = (GOLDEN / "trigger" / "pipelines-as-code.yaml").read_text()
+    (one,) = yaml.safe_load_all(text)
+    assert not list(validator("tekton", one["kind"]).iter_errors(one))
+    assert judge("tekton", [text]) == [[]]

@@ -15,9 +15,11 @@ from dtkpipe.app.graph import draw
 from dtkpipe.app.install import Installation
 from dtkpipe.app.matrix.plan import Request
 from dtkpipe.app.pipelines import load
-from dtkpipe.app.schedules import Matrix, Planner
-from dtkpipe.app.triggers import Trigger, on_catalog, on_node_kernel, on_release
+from dtkpipe.app.rings import on_catalog
+from dtkpipe.app.schedules import NO_TIMES, Matrix, Planner, schedule
+from dtkpipe.app.triggers import Trigger, on_node_kernel, on_release, rung
 from dtkpipe.builders import CAPABILITIES, with_builder
+from dtkpipe.engines import pipelines_as_code
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
@@ -68,23 +70,32 @@ def triggers() -> Iterator[tuple[Path, str]]:
     for engine in ENGINES.values():
         for case, trigger in _triggers(engine).items():
             yield HERE / case / f"{engine.name}.yaml", _without_version(dump(trigger.render()))
+    rings = on_catalog(_planner(ENGINES["tekton"], pipelines_as_code.NAMESPACE), _URL, Repository.parse(_URL), "")
+    run = pipelines_as_code.pipeline_run(schedule(rings.planner, NO_TIMES), rings.bell)
+    yield HERE / "trigger" / "pipelines-as-code.yaml", _without_version(dump([run]))
 
 
-def _triggers(engine: Engine) -> Mapping[str, Trigger]:
-    """Triggers on pushes to a catalogue on GitLab, on new releases, and on new kernels."""
-    url, secret = "https://gitlab.example/org/catalogue", "hook" if engine.name == "tekton" else ""
+_URL = "https://gitlab.example/org/catalogue"
+
+
+def _planner(engine: Engine, namespace: str) -> Planner:
     request = Request(
         modules=["modules/*"], releases="4.16..4.18", arches=[Arch.parse("x86_64")], variants=["std"],
         signer="unsigned", push_to="registry.example/org",
     )  # fmt: skip
     matrix = Matrix(request=request, params={}, options={"--jobs": "4"})
-    planner = Planner(
-        name="catalogue", engine=engine, namespace=NAMESPACE, matrix=matrix, image=DEFAULTS[RUNNER], here=HERE
+    return Planner(
+        name="catalogue", engine=engine, namespace=namespace, matrix=matrix, image=DEFAULTS[RUNNER], here=HERE
     )
-    read = replace(request, modules=["https://gitlab.example/org/catalogue//modules/*"])
-    from_git = replace(planner, matrix=replace(matrix, request=read))
+
+
+def _triggers(engine: Engine) -> Mapping[str, Trigger]:
+    """Triggers on pushes to a catalogue on GitLab, on new releases, and on new kernels."""
+    planner, secret = _planner(engine, NAMESPACE), "hook" if engine.name == "tekton" else ""
+    read = replace(planner.matrix.request, modules=[f"{_URL}//modules/*"])
+    from_git = replace(planner, matrix=replace(planner.matrix, request=read))
     return {
-        "trigger": on_catalog(planner, url, Repository.parse(url), secret),
+        "trigger": rung(on_catalog(planner, _URL, Repository.parse(_URL), secret)),
         "release": on_release(replace(from_git, name="releases"), Cron.parse("*/15 * * * *", "UTC")),
         "node-kernel": on_node_kernel(replace(from_git, name="kernels"), 60),
     }

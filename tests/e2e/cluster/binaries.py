@@ -114,6 +114,8 @@ TRIGGERS = Engine(
     manifests=(_TRIGGERS, "config"),
 )
 """Tekton Triggers: only where a test asks for it."""
+PIPELINES_AS_CODE = Engine("pipelines-as-code", {"starts": "."})
+"""A program of ours around its reader and matcher: what a call starts."""
 
 
 def build(say: Callable[[str], None], engines: Sequence[Engine] = ENGINES) -> None:
