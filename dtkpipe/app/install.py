@@ -175,16 +175,21 @@ def _prune(cluster: Cluster, wanted: Installation, kept: set[tuple[str, ...]], d
     for resource, one in _own(cluster, wanted.engine, wanted.namespace):
         if _key(one) not in kept:
             if not dry_run:
-                cluster.delete(resource, one["metadata"]["name"], wanted.namespace)
+                cluster.delete(resource, one["metadata"]["name"], _namespace(one))
             yield _change(one, DELETED)
 
 
 def _own(cluster: Cluster, engine: Engine, namespace: str) -> Iterator[tuple[Resource, Object]]:
-    """Give what is one engine's own in a namespace."""
+    """Give what is one engine's own in a namespace, and what is named after it and in none."""
+    labels = f"{INSTANCE_LABEL}={instance(engine.name)},{_MANAGED}"
     kinds = [engine.templates, *([TASKS] if engine.parts else []), ROLES, ROLE_BINDINGS, SECRETS, SERVICE_ACCOUNTS]
     for resource in kinds:
         if resource.plural in cluster.served(resource.api):
-            for one in cluster.list(resource, namespace, labels=f"{INSTANCE_LABEL}={instance(engine.name)},{_MANAGED}"):
+            for one in cluster.list(resource, namespace, labels=labels):
+                yield resource, one
+    for resource in (CLUSTER_ROLE_BINDINGS, CLUSTER_ROLES):
+        for one in cluster.list(resource, "", labels=labels):
+            if one["metadata"]["name"].endswith(f":{namespace}"):
                 yield resource, one
 
 

@@ -236,7 +236,7 @@ def test_lists_are_of_both_engines_and_ask_little(site: Site) -> None:
     for engine in ENGINES.values():
         client = Counting(site.cluster.kubeconfig)
         assert ClusterRuns(Place(client, site.namespace), engine).all(50)
-        assert client.asked <= 3
+        assert client.asked <= 4, "one is for those that were made by hand"
 
 
 def test_names_that_are_not_there(site: Site) -> None:
