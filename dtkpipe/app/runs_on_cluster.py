@@ -32,8 +32,8 @@ class ClusterRuns:
     def all(self, limit: int = 0) -> list[RunCard]:
         """Return the cards of our runs, the newest first, at most `limit`.
 
-        Two requests, however many there are, one more where runs have parts and one more where some were made by hand: a
-        run is too large to read all of them.
+        Two requests, however many there are, one more where runs have parts, one where some were made by hand: a run
+        is too large to read all of them.
         Raises UnsupportedError for a cluster without the engine.
         """
         known = sorted(self._known(), key=_created, reverse=True)

@@ -19,7 +19,7 @@ from dtkpipe.values.arch import X86_64
 from tests.e2e.cluster import layout
 
 _PACKAGES = (
-    "containerd", "runc", "kmod", "containernetworking-plugins", "iptables", "iproute2", "procps", "udev", "conntrack",
+    "containerd", "crun", "kmod", "containernetworking-plugins", "iptables", "iproute2", "procps", "udev", "conntrack",
 )  # fmt: skip
 _SIZE = "6G"  # of the file system; the file is sparse
 _STUB = """\
