@@ -12,8 +12,8 @@ import json
 
 from dtkpipe.engines.rendered import Object, carried
 from dtkpipe.engines.rights import PLANNER
-from dtkpipe.engines.schedules import DAY, Schedule, pod, schedule_object
-from dtkpipe.engines.tekton.build import API, step
+from dtkpipe.engines.schedules import DAY, SCHEDULE, Schedule, pod
+from dtkpipe.engines.tekton.build import an_object, step
 from dtkpipe.engines.triggers import Bell, pattern, refs
 from dtkpipe.errors import UnsupportedError, UsageError
 from dtkpipe.values.forge import GITHUB
@@ -44,21 +44,16 @@ def pipeline_run(schedule: Schedule, bell: Bell) -> Object:
         "steps": [step("planner", container, program["resources"])],
         "volumes": [volume if one["name"] == "schedule" else one for one in whole["volumes"]],
     }  # fmt: skip
-    made = schedule_object(API, "PipelineRun", schedule.name, schedule)
-    made["metadata"] = {
-        "generateName": f"{made['metadata'].pop('name')}-", **made["metadata"],
-        "annotations": {
-            f"{_ANNOTATION}/on-cel-expression": _cel(bell), f"{_ANNOTATION}/max-keep-runs": _KEPT,
-        },
-    }  # fmt: skip
-    made["spec"] = {
+    metadata = {
+        "generateName": f"{schedule.name}-",
+        "labels": {SCHEDULE: schedule.name},  # and no other of ours: it is no run of a cell
+        "annotations": {f"{_ANNOTATION}/on-cel-expression": _cel(bell), f"{_ANNOTATION}/max-keep-runs": _KEPT},
+    }
+    return an_object("PipelineRun", metadata, {
         "timeouts": {"pipeline": f"{DAY // 3600}h0m0s"},
-        "taskRunTemplate": {
-            "serviceAccountName": PLANNER, "podTemplate": {"nodeSelector": whole["nodeSelector"]},
-        },
+        "taskRunTemplate": {"serviceAccountName": PLANNER, "podTemplate": {"nodeSelector": whole["nodeSelector"]}},
         "pipelineSpec": {"tasks": [{"name": "planner", "taskSpec": planner}]},
-    }  # fmt: skip
-    return made
+    })  # fmt: skip
 
 
 def _checked(schedule: Schedule) -> None:

@@ -89,7 +89,7 @@ def test_bad_input_is_told(desk: Cli, words: tuple[str, ...], after: tuple[str, 
 
 def test_what_nobody_rings_is_not_for_a_repository(desk: Cli) -> None:
     answer = create(desk, "trigger", "hello", "--engine", "pipelines-as-code", "--on", "release")
-    assert (answer.code, "does not know of --on release" in answer.err) == (3, True), answer.err
+    assert (answer.code, "does not know of --on release" in answer.err) == (8, True), answer.err
 
 
 def test_files_that_would_be_changed_or_do_not_fit_are_refused(desk: Cli) -> None:
@@ -99,4 +99,4 @@ def test_files_that_would_be_changed_or_do_not_fit_are_refused(desk: Cli) -> Non
     assert (answer.code, "modules/one-0.yaml holds `{{`" in answer.err) == (2, True), answer.err
     spec.write_text(SPEC.format(name="one", ref="''") + "#" * 200_000)
     answer = create(desk, "trigger", *OWN, "push")
-    assert (answer.code, "too large for a PipelineRun" in answer.err) == (3, True), answer.err
+    assert (answer.code, "too large for a PipelineRun" in answer.err) == (8, True), answer.err
