@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 GITHUB, PIPELINES_AS_CODE = "github", "pipelines-as-code"
 PRINTED = {
-    GITHUB: "its workflows keep nothing between two starts, and see no nodes",
-    PIPELINES_AS_CODE: "it starts something when a repository calls, and never else",
+    GITHUB: ("GitHub", "its workflows keep nothing between two starts, and see no nodes"),
+    PIPELINES_AS_CODE: ("Pipelines-as-Code", "it starts something when a repository calls, and never else"),
 }
-"""Engine -> why it knows of repositories alone."""
+"""Engine -> its title, and why it knows of repositories alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,10 @@ def print_trigger(engine: str, wanted: Wanted) -> None:
     """Print the file. Raises UsageError and UnsupportedError, and what is wrong with the matrix."""
     from dtkpipe.errors import UnsupportedError, UsageError
 
+    title, why = PRINTED[engine]
     if not wanted.repository:
         raise UnsupportedError(
-            f"{engine} does not know of --on {wanted.on}", PRINTED[engine],
+            f"{title} does not know of --on {wanted.on}", why,
             hint="--engine argo or --engine tekton, or a schedule that builds what is stale every night",
         )  # fmt: skip
     if wanted.others:

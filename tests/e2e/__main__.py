@@ -3,6 +3,7 @@
 Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself.
 """
 
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 
-_TOGETHER = ("-n", "3", "--dist", "loadfile", "-m", "not breaks")
+_TOGETHER = ("-n", str(min(3, max(2, os.cpu_count() or 0))), "--dist", "loadfile", "-m", "not breaks")
 _ALONE = ("-m", "breaks")
 
 
