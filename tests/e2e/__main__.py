@@ -1,6 +1,8 @@
 """`python -m tests.e2e TESTS... [PYTEST'S ARGUMENTS]`: the tests on a cluster, first those that run side by side.
 
-Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself.
+Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself. On few
+processors those that load modules into emulated nodes come in between, by themselves: beside others such a node is ten
+times as slow, and nothing on it is done in time.
 """
 
 import os
@@ -12,8 +14,16 @@ import pytest
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 
-_TOGETHER = ("-n", str(min(3, max(2, os.cpu_count() or 0))), "--dist", "loadfile", "-m", "not breaks")
+_ENOUGH = 4
+"""Processors for everything at once."""
+_SIDE_BY_SIDE = ("--dist", "loadfile", "-n")
 _ALONE = ("-m", "breaks")
+
+
+def _phases(processors: int) -> tuple[tuple[str, ...], ...]:
+    if processors >= _ENOUGH:
+        return ((*_SIDE_BY_SIDE, "3", "-m", "not breaks"), _ALONE)
+    return ((*_SIDE_BY_SIDE, "2", "-m", "not breaks and not nodes"), ("-m", "nodes and not breaks"), _ALONE)
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +32,8 @@ def main(arguments: list[str]) -> int:
     try:
         if target.foreign() is None:
             bringup.up(print)  # once, before pytest takes the output
-        codes = [_pytest(*phase, *arguments) for phase in (_TOGETHER, _ALONE) if _selects(*phase, *arguments)]
+        phases = _phases(os.cpu_count() or 1)
+        codes = [_pytest(*phase, *arguments) for phase in phases if _selects(*phase, *arguments)]
     finally:
         if not was_up:
             bringup.down(print)

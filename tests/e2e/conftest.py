@@ -57,6 +57,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda one: one.path.name == "test_teardown.py")
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
+        if item.nodeid.startswith(_NODES):
+            item.add_marker(pytest.mark.nodes)
         if fixtures & set(_BREAKS):
             item.add_marker(pytest.mark.breaks)
     if target.foreign() is None:
