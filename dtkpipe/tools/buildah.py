@@ -143,7 +143,7 @@ class Buildah:
             for _ in range(2):
                 with process.start(whole, env=self._environment(), stderr=process.STDOUT) as started:
                     begun = _pass_on(started.stdout, log)
-                if begun:
+                if begun or not started.returncode:
                     break
             return started.returncode
         finally:

@@ -68,7 +68,7 @@ def prepare(run: Run, machine: Machine, image: Image) -> None:
     shutil.copyfile(run.folder / f"{machine.name}.kubeconfig", tree / "node/kubeconfig")
     place = Place(
         _NODE, machine.name, f"{_NODE}/cni", "/var/lib/containerd", "/run/containerd.sock",
-        runtime="/usr/bin/crun",  # a third of the time that runc needs there
+        runtime="/usr/bin/crun",  # half of the time that runc needs there
         kubelet={
             # Emulated processors are slow: the pods of tasks (100m and more) find no room here, those of drivers do.
             "kubeReserved": {"cpu": "940m", "memory": "400Mi"},
@@ -97,7 +97,7 @@ def boot(box: Box, machine: Machine, image: Image, kernel: str = "") -> None:
 def argv(run: Run, machine: Machine, image: Image, kernel: str) -> Argv:
     """What turns the machine on. KVM is used where it works."""
     folder = _folder(run, machine)
-    # Without what only newer processors have, emulation takes a quarter less: there are no vector registers to keep.
+    # Without what only newer processors have, emulation takes a fifth less.
     accelerator, processor = ("kvm", "max") if qemu.accelerated(X86_64) else ("tcg,thread=multi", "qemu64")
     # No hang detectors: an emulated machine on a busy host looks stuck to them.
     line = (
