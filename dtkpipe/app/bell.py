@@ -17,7 +17,7 @@ from dtkpipe.app.schedules import KINDS, Kind, every, state_of
 from dtkpipe.app.triggers import BELLS
 from dtkpipe.clients.cluster import Object, Resource
 from dtkpipe.engines.schedules import KERNELS, RUNG_BY, SCHEDULE
-from dtkpipe.engines.triggers import bell_name
+from dtkpipe.engines.triggers.bell import bell_name
 from dtkpipe.errors import UnreachableError
 from dtkpipe.values.kernel import Kernel
 

@@ -10,12 +10,12 @@ from dtkpipe.app import bell as ringing
 from dtkpipe.app import node_kernels, schedules
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.schedules import KINDS, every
-from dtkpipe.app.triggers import BELLS, NODE_KERNEL, RELEASE, WEBHOOK_CLIENTS, bell_of, on_of
+from dtkpipe.app.triggers import BELLS, NODE_KERNEL, RELEASE, WEBHOOK_CLIENTS, bell_of, called_at, on_of, secret_of
 from dtkpipe.clients.cluster import SECRETS, Object
 from dtkpipe.clients.webhook import send
-from dtkpipe.engines.rights import CALLERS
 from dtkpipe.engines.schedules import BY_HAND, SCHEDULE
-from dtkpipe.engines.triggers import BELL_OF, LISTENER, SECRET_KEY, Bell
+from dtkpipe.engines.triggers import RECEIVERS
+from dtkpipe.engines.triggers.bell import BELL_OF, Bell
 from dtkpipe.errors import AnswerIsNoError, InvalidError, NotFoundError, NothingSelectedError, UsageError
 from dtkpipe.values.forge import TITLES, push
 
@@ -48,16 +48,16 @@ def try_out(place: Place, name: str, url: str, say: Callable[[str], None]) -> st
 
 
 def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callable[[str], None]) -> str:
-    """Send a push, signed as the forge signs it, to `url`, or with none to the EventListener."""
+    """Send a push, signed as the forge signs it, to `url`, or with none to the Service that takes it."""
     name, bell = str(one["metadata"]["name"]), bell_of(one)
-    if engine == "argo" and not url:
+    receiver = RECEIVERS[bell.receiver]
+    if not (url or receiver.service):
         raise UsageError(
-            "nothing says where Argo's server is",
-            hint=f"--url https://ARGO-SERVER/api/v1/events/{place.namespace}/dtkpipe",
+            f"nothing says where {receiver.title} is", hint=f"--url {called_at(bell.receiver, place.namespace, name)}"
         )
     branch = next(iter(bell.refs), "") or "main"
     files = tuple(path.replace("*", "x") for path in bell.paths)
-    call = push(bell.repository, f"refs/heads/{branch}", branch, _secret(place, engine, bell), files)
+    call = push(bell.repository, f"refs/heads/{branch}", branch, _secret(place, bell), files)
     planners, rang = _there(place, engine, name)
     say(f"a push to {branch} of {bell.repository.path}, signed as {TITLES[bell.repository.forge]} does")
     status = 0
@@ -65,7 +65,7 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
         status = send(url, call.body, call.headers)
         say(f"answer: HTTP {status}")
     else:
-        place.cluster.post(place.namespace, f"el-{LISTENER}:8080", call.body, call.headers)
+        place.cluster.post(place.namespace, receiver.service.format(name), call.body, call.headers)
     if rang:
         say("its bell was on already: the call adds nothing to it")
     starts = place.cluster.watch(
@@ -76,8 +76,8 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
         return planner
     if _there(place, engine, name)[1]:
         return ""
-    log = "the log of Argo's server" if engine == "argo" else f"kubectl -n {place.namespace} logs deploy/el-{LISTENER}"
-    said = f"the answer was HTTP {status}" if status else "the EventListener took the call"
+    said = f"the answer was HTTP {status}" if status else f"{receiver.title} took the call"
+    log = f"kubectl -n {place.namespace} logs {receiver.logs.format(name)}" if receiver.logs else "its log"
     raise AnswerIsNoError(f"trigger `{name}` did not ring within {_SECONDS:.0f} s", said, hint=f"{log} says why")
 
 
@@ -87,18 +87,17 @@ def _there(place: Place, engine: str, name: str) -> tuple[set[str], bool]:
     return planners, bool(every(place, BELLS[engine], f"{BELL_OF}={name}"))
 
 
-def _secret(place: Place, engine: str, bell: Bell) -> str:
+def _secret(place: Place, bell: Bell) -> str:
     """Return what the forge signs with. Raises NotFoundError, NotAllowedError, InvalidError."""
     import yaml
 
-    forge = bell.repository.forge
-    name, key = (WEBHOOK_CLIENTS, CALLERS[forge]) if engine == "argo" else (bell.secret, SECRET_KEY)
+    name, key = secret_of(bell)
     data = place.cluster.read(SECRETS, name, place.namespace).get("data") or {}
     if key not in data:
         raise NotFoundError(f"Secret {name} has no `{key}`", f"in: {place}")
     try:
         text = base64.b64decode(data[key]).decode()
-        secret = text if engine == "tekton" else str(yaml.safe_load(text)["secret"])
+        secret = str(yaml.safe_load(text)["secret"]) if name == WEBHOOK_CLIENTS else text
     except (ValueError, yaml.YAMLError, TypeError, KeyError) as error:
         raise InvalidError(f"`{key}` of Secret {name} is not what it should be", f"in: {place}") from error
     if not secret.isprintable():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dtkpipe.app.schedules import Planner
-from dtkpipe.engines.triggers import Bell
+from dtkpipe.engines.triggers.bell import Bell
 from dtkpipe.errors import NothingSelectedError, UsageError
 from dtkpipe.matrix.modules import choose, in_git
 from dtkpipe.values.forge import Repository, place_of

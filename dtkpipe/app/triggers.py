@@ -20,9 +20,12 @@ from dtkpipe.app.schedules import KINDS, Listed, Planner
 from dtkpipe.clients.cluster import (
     CONFIG_MAPS,
     DEPLOYMENTS,
+    EVENT_BUSES,
     EVENT_LISTENERS,
+    EVENT_SOURCES,
     JOBS,
     SECRETS,
+    SENSORS,
     SERVICE_ACCOUNTS,
     TRIGGERS,
     WORKFLOW_EVENT_BINDINGS,
@@ -35,7 +38,9 @@ from dtkpipe.engines import watching
 from dtkpipe.engines.rights import BELL, CALLERS, PLANNER, SEEN, WATCHER
 from dtkpipe.engines.schedules import KERNELS, KERNELS_ENV, RUNG_BY, RUNG_BY_ENV, SCHEDULE, TRIGGER, Schedule
 from dtkpipe.engines.schedules import render as render_schedule
-from dtkpipe.engines.triggers import LISTENER, SECRET_KEY, Bell, bell_name, listener, render
+from dtkpipe.engines.triggers import RECEIVERS, render
+from dtkpipe.engines.triggers.bell import SECRET_KEY, Bell, bell_name
+from dtkpipe.engines.triggers.tekton_triggers import LISTENER, listener
 from dtkpipe.errors import (
     ExistsError,
     NotAllowedError,
@@ -55,8 +60,14 @@ WEBHOOK_CLIENTS = "argo-workflows-webhook-clients"
 _NOTE = "dtkpipe.io/rings"
 BELLS: Mapping[str, Resource] = {"argo": WORKFLOWS, "tekton": JOBS}
 """What an engine's bells are."""
-_RINGS: Mapping[str, Resource] = {"argo": WORKFLOW_EVENT_BINDINGS, "tekton": TRIGGERS}
-"""What makes them."""
+_RINGS: Mapping[str, tuple[Resource, ...]] = {
+    "argo": (WORKFLOW_EVENT_BINDINGS,),
+    "tekton": (TRIGGERS,),
+    "argo-events": (SENSORS, EVENT_SOURCES),
+}
+"""Receiver -> what makes them."""
+_BUS = "default"
+"""The EventBus that Argo Events takes when none is named."""
 _TOLD = {RUNG_BY_ENV: f"metadata.labels['{RUNG_BY}']"}
 _TOLD_KERNELS = {**_TOLD, KERNELS_ENV: f"metadata.annotations['{KERNELS}']"}
 
@@ -110,12 +121,11 @@ def on_node_kernel(planner: Planner, debounce: int) -> Trigger:
     return Trigger(schedule=planned, objects=objects, account=WATCHER)
 
 
-def rung(rings: Rings) -> Trigger:
-    """Put together a trigger that has a bell. Raises what `schedules.schedule` raises."""
-    bell, planner = rings.bell, rings.planner
-    engine = planner.engine.name
+def rung(rings: Rings, receiver: str) -> Trigger:
+    """Put together a trigger that has a bell, which one of RECEIVERS makes. Raises what `schedules.schedule` raises."""
+    bell, planner = dataclasses.replace(rings.bell, receiver=receiver), rings.planner
     note = {
-        "engine": engine, "forge": bell.repository.forge, "host": bell.repository.host,
+        "engine": receiver, "forge": bell.repository.forge, "host": bell.repository.host,
         "repo": bell.repository.path, "refs": list(bell.refs), "paths": list(bell.paths), "secret": bell.secret,
     }  # fmt: skip
     planned = _planned(
@@ -123,9 +133,9 @@ def rung(rings: Rings) -> Trigger:
         told=_TOLD, notes={_NOTE: json.dumps(note, sort_keys=True)},
     )  # fmt: skip
     return Trigger(
-        schedule=planned, bell=bell, account=BELL if engine == "tekton" else CALLERS[bell.repository.forge],
-        objects=render(planned, bell, engine, _program("ring", planned.name, planner.namespace)),
-        shared=(listener(planner.namespace),) if engine == "tekton" else (),
+        schedule=planned, bell=bell, account=BELL if receiver == "tekton" else CALLERS[bell.repository.forge],
+        objects=render(planned, bell, _program("ring", planned.name, planner.namespace)),
+        shared=(listener(planner.namespace),) if receiver == "tekton" else (),
     )  # fmt: skip
 
 
@@ -150,41 +160,55 @@ def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: st
     """
     schedules.check(wanted.schedule, engine, place, pipeline, how)
     if wanted.bell:
-        _can_ring(engine, place)
+        _can_ring(wanted.bell, place)
     if place.cluster.find(SERVICE_ACCOUNTS, wanted.account, place.namespace) is None:
         raise NotFoundError(
             f"there is no account {wanted.account} in namespace {place.namespace}", "what rings runs as it", hint=how
         )
     if wanted.bell:
-        _see_secret(wanted.bell, engine, place)
+        _see_secret(wanted.bell, place)
     schedules.make(place, wanted.objects, dry_run=dry_run)
     for one in () if dry_run else wanted.shared:
         with suppress(ExistsError):
             place.cluster.create(resource_of(one), one, place.namespace)
 
 
-def _can_ring(engine: Engine, place: Place) -> None:
-    resource = _RINGS[engine.name]
-    if resource.plural in place.cluster.served(resource.api):
-        return
-    title = "Tekton Triggers" if engine.name == "tekton" else "Argo Workflows"
-    raise UnsupportedError(
-        f"{title} is not on this cluster", f"needed: {resource.words} in {resource.api}", hint=f"install {title}"
-    )
+def _can_ring(bell: Bell, place: Place) -> None:
+    receiver = RECEIVERS[bell.receiver]
+    for resource in _RINGS[bell.receiver]:
+        if resource.plural not in place.cluster.served(resource.api):
+            title = receiver.title.replace("Argo's server", "Argo Workflows")
+            raise UnsupportedError(
+                f"{title} is not on this cluster", f"needed: {resource.words} in {resource.api}",
+                hint=f"install {title}",
+            )  # fmt: skip
+    with suppress(NotAllowedError):
+        if bell.receiver == "argo-events" and not place.cluster.find(EVENT_BUSES, _BUS, place.namespace):
+            raise NotFoundError(
+                f"there is no EventBus `{_BUS}` in {place}",
+                "Argo Events carries calls by it",
+                hint="argoproj.github.io/argo-events/eventbus/eventbus",
+            )
 
 
-def _see_secret(bell: Bell, engine: Engine, place: Place) -> None:
+def secret_of(bell: Bell) -> tuple[str, str]:
+    """Return the name of the Secret, and the key in it, with what the forge signs with."""
+    if RECEIVERS[bell.receiver].own_secret:
+        return bell.secret, SECRET_KEY
+    return WEBHOOK_CLIENTS, CALLERS[bell.repository.forge]
+
+
+def _see_secret(bell: Bell, place: Place) -> None:
     """See that the Secret is there with its key, as far as we may look."""
-    forge = bell.repository.forge
-    name, key = (bell.secret, SECRET_KEY) if engine.name == "tekton" else (WEBHOOK_CLIENTS, CALLERS[forge])
+    name, key = secret_of(bell)
     value = f"--from-file={key}=FILE"
     with suppress(NotAllowedError):
         found = place.cluster.find(SECRETS, name, place.namespace)
         if found is None or key not in (found.get("data") or {}):
-            text = f"the text `{{type: {forge}, secret: ...}}`"
+            shared = f"the text `{{type: {bell.repository.forge}, secret: ...}}`"
             raise NotFoundError(
                 f"Secret {name} has no `{key}`" if found else f"there is no Secret {name} in {place}",
-                f"it holds {text if engine.name == 'argo' else 'what the forge signs with'}",
+                f"it holds {shared if name == WEBHOOK_CLIENTS else 'what the forge signs with'}",
                 hint=f"kubectl -n {place.namespace} create secret generic {name} {value}",
             )
 
@@ -200,6 +224,11 @@ class Rung:
     """What rings, where it is a push."""
     watched: bool = True
     """False: its watcher does not run."""
+
+    @property
+    def engine(self) -> str:
+        """What receives the calls, or plans where nobody calls."""
+        return self.bell.receiver if self.bell else self.planned.engine
 
 
 def listed(place: Place, now: datetime) -> list[Rung]:
@@ -232,9 +261,11 @@ def bell_of(one: Object) -> Bell:
     try:
         told = json.loads(note)
         repository = Repository(str(told["forge"]), str(told["host"]), str(told["repo"]))
+        RECEIVERS[told["engine"]]  # and none of a newer dtkpipe
         return Bell(
-            repository=repository, refs=tuple(told["refs"]), paths=tuple(told["paths"]), secret=str(told["secret"])
-        )
+            repository=repository, refs=tuple(told["refs"]), paths=tuple(told["paths"]), secret=str(told["secret"]),
+            receiver=str(told["engine"]),
+        )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         name = one["metadata"]["name"]
         raise NotFoundError(
@@ -258,11 +289,11 @@ def delete(place: Place, name: str) -> None:
 
 
 def _remove_bell(place: Place, engine: str, name: str) -> None:
-    rings = _RINGS[engine]
-    for ring in schedules.every(place, rings, TRIGGER):
-        if ring["metadata"]["name"] == name:
-            schedules.remove(place, rings, ring)
-    if engine == "tekton" and not schedules.every(place, rings, TRIGGER):
+    for receiver, kinds in _RINGS.items():
+        for kind in kinds if RECEIVERS[receiver].engine == engine else ():
+            for ring in schedules.every(place, kind, f"{SCHEDULE}={name},{TRIGGER}"):
+                schedules.remove(place, kind, ring)
+    if engine == "tekton" and not schedules.every(place, TRIGGERS, TRIGGER):
         place.cluster.delete(EVENT_LISTENERS, LISTENER, place.namespace)
     place.cluster.delete(BELLS[engine], bell_name(name), place.namespace)
 
@@ -276,8 +307,9 @@ def _forget(place: Place, name: str) -> None:
     place.cluster.delete(CONFIG_MAPS, SEEN, place.namespace)
 
 
-def called_at(engine: str, namespace: str) -> str:
+def called_at(receiver: str, namespace: str, name: str) -> str:
     """Return where calls go: a path of Argo's server, or a Service for which the cluster needs an Ingress or Route."""
-    if engine == "argo":
-        return f"https://ARGO-SERVER/api/v1/events/{namespace}/dtkpipe"
-    return f"http://el-{LISTENER}.{namespace}.svc:8080"
+    if service := RECEIVERS[receiver].service:
+        host, _, port = service.format(name).partition(":")
+        return f"http://{host}.{namespace}.svc:{port}"
+    return f"https://ARGO-SERVER/api/v1/events/{namespace}/dtkpipe"

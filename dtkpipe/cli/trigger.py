@@ -14,6 +14,7 @@ from dtkpipe.cli.trigger_printed import PRINTED, Wanted, print_trigger
 
 if TYPE_CHECKING:
     from dtkpipe.app.triggers import Rung, Trigger
+    from dtkpipe.engines.triggers import Receiver
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +46,10 @@ def create(
         ),
     ],
     engine: Annotated[
-        str, typer.Option("--engine", "-e", metavar="ENGINE", help="argo, tekton, github or pipelines-as-code")
+        str,
+        typer.Option(
+            "--engine", "-e", metavar="ENGINE", help="argo, argo-events, tekton, github or pipelines-as-code"
+        ),
     ],
     repo: Annotated[str, typer.Option("--repo", metavar="URL", help="The repository: github.com/org/kmod")] = "",
     secret: Annotated[
@@ -92,7 +96,8 @@ def create(
     from datetime import UTC, datetime
 
     from dtkpipe.app import rings, triggers
-    from dtkpipe.errors import UsageError
+    from dtkpipe.engines.triggers import RECEIVERS
+    from dtkpipe.errors import UnsupportedError, UsageError
     from dtkpipe.values.forge import Repository
 
     given = {"--repo": repo, "--secret": secret, "--path": path, "--forge": forge, "--cron": cron}
@@ -113,18 +118,19 @@ def create(
         )  # fmt: skip
         print_trigger(engine, printed)
         return
-    if repository and engine == "tekton" and not secret:
-        raise UsageError("nothing says who may ring", hint="--secret NAME: a Secret, its key `token`")
-    if engine == "argo" and secret:
-        raise UsageError(
-            "--secret is not for Argo", f"its server has all of them in Secret {triggers.WEBHOOK_CLIENTS}",
-            hint="leave it out",
-        )  # fmt: skip
-    desk = Desk.of(name, engine, words, runner_image, where(kubeconfig, context, namespace))
+    receiver = RECEIVERS.get(engine)
+    if receiver and repository:
+        _signed(receiver, secret)
+    elif receiver and receiver.engine != engine:
+        raise UnsupportedError(
+            f"{receiver.title} does not know of --on {on}", "nobody calls then", hint=f"--engine {receiver.engine}"
+        )
+    there = where(kubeconfig, context, namespace)
+    desk = Desk.of(name, receiver.engine if receiver else engine, words, runner_image, there)
     if repository and on == rings.CATALOG:
-        wanted = triggers.rung(rings.on_catalog(desk.planner, repo, repository, secret))
+        wanted = triggers.rung(rings.on_catalog(desk.planner, repo, repository, secret), engine)
     elif repository:
-        wanted = triggers.rung(rings.on_push(desk.planner, repository, path, secret))
+        wanted = triggers.rung(rings.on_push(desk.planner, repository, path, secret), engine)
     else:
         wanted = _on_cluster(desk, on, cron, debounce)
     if dry_run == "client":
@@ -132,10 +138,10 @@ def create(
         return
     chosen = desk.planner.engine
     triggers.create(wanted, chosen, desk.place, desk.pipeline, desk.how, dry_run=announced_rehearsal(dry_run))
-    document = {"name": name, "engine": chosen.name, "on": on}
+    document = {"name": name, "engine": engine, "on": on}
     text = f"trigger/{name} created"
     if repository:
-        document["url"] = triggers.called_at(chosen.name, desk.place.namespace)
+        document["url"] = triggers.called_at(engine, desk.place.namespace, name)
         text = f"{text}; let the repository call: {document['url']}"
     elif not wanted.schedule.suspended:
         first = wanted.schedule.cron.next(datetime.now(UTC))
@@ -150,6 +156,20 @@ _TAKES = {
     "node-kernel": ("--debounce",),
 }
 """What a trigger is on -> the options that are for that."""
+
+
+def _signed(receiver: Receiver, secret: str) -> None:
+    """See that one says what a forge signs with, and that it is asked of the right one."""
+    from dtkpipe.app.triggers import WEBHOOK_CLIENTS
+    from dtkpipe.errors import UsageError
+
+    if receiver.own_secret and not secret:
+        raise UsageError("nothing says who may ring", hint="--secret NAME: a Secret, its key `token`")
+    if secret and not receiver.own_secret:
+        raise UsageError(
+            f"--secret is not for {receiver.title}", f"it has all of them in Secret {WEBHOOK_CLIENTS}",
+            hint="leave it out",
+        )  # fmt: skip
 
 
 def _on_cluster(desk: Desk, on: str, cron: str, debounce: int | None) -> Trigger:
@@ -221,7 +241,7 @@ def delete(*, name: Name, namespace: Namespace = "", context: Context = "", kube
 def _row(one: Rung) -> tuple[str, ...]:
     planned = one.planned
     return (
-        planned.name, planned.engine, one.on, _what(one), time_of(planned.last), planned.outcome or "-",
+        planned.name, one.engine, one.on, _what(one), time_of(planned.last), planned.outcome or "-",
         planned.run or "-",
     )  # fmt: skip
 
@@ -229,7 +249,7 @@ def _row(one: Rung) -> tuple[str, ...]:
 def _document(one: Rung) -> dict[str, Any]:
     planned = one.planned
     return {
-        "name": planned.name, "engine": planned.engine, "on": one.on, "repository": _repository(one),
+        "name": planned.name, "engine": one.engine, "on": one.on, "repository": _repository(one),
         "cron": planned.cron if one.on == "release" else "", "watched": one.watched,
         "last": planned.last.isoformat() if planned.last else "", "outcome": planned.outcome, "started": planned.run,
     }  # fmt: skip

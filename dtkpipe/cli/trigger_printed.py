@@ -58,7 +58,7 @@ def print_trigger(engine: str, wanted: Wanted) -> None:
 def _workflow(wanted: Wanted, repository: Repository) -> str:
     """Return a workflow of GitHub."""
     from dtkpipe.engines.dump import dump
-    from dtkpipe.engines.github import REBUILD, workflow
+    from dtkpipe.engines.triggers.github import REBUILD, workflow
     from dtkpipe.errors import UsageError
     from dtkpipe.values import forge
 
@@ -92,7 +92,7 @@ def _pipeline_run(wanted: Wanted, repository: Repository) -> str:
     from dtkpipe.app import rings, schedules
     from dtkpipe.app.install import engine_named
     from dtkpipe.engines.dump import dump
-    from dtkpipe.engines.pipelines_as_code import NAMESPACE, pipeline_run
+    from dtkpipe.engines.triggers.pipelines_as_code import NAMESPACE, pipeline_run
     from dtkpipe.model.images import DEFAULTS, RUNNER
 
     planner = schedules.Planner(

@@ -8,8 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from dtkpipe.model.pipeline import Rights
 from dtkpipe.values.forge import TITLES
 
+TASK = Rights().service_account
+"""The account of what needs nothing of the cluster."""
 BUILD = "dtkpipe-build"
 EXECUTOR = "dtkpipe-executor"
 """The account of Argo's executor, which runs beside every task's program: its token is in no program's reach."""
@@ -22,7 +25,7 @@ SEEN = "dtkpipe-seen"
 BELL = "dtkpipe-bell"
 """The account of Tekton's event listener: it rings."""
 CALLERS = {"github": "dtkpipe-github", "gitlab": "dtkpipe-gitlab"}
-"""Forge -> the account that Argo's server rings as when that one has called."""
+"""Forge -> the account that Argo's server or Argo Events rings as when that one has called."""
 
 
 class Scope(Enum):
@@ -88,7 +91,7 @@ _RING = "to make the bell of a trigger: an object with a fixed name, and nothing
 def _caller(forge: str) -> Account:
     return Account(
         name=CALLERS[forge], engine="argo",
-        what=f"Argo's server, when {TITLES[forge]} has called and its signature is right",
+        what=f"Argo's server or Argo Events, when {TITLES[forge]} has called and its signature is right",
         rights=(
             _planned("workfloweventbindings.argoproj.io", "argo", "list", why=_LISTEN),
             _planned("workflowtemplates.argoproj.io", "argo", "get", why=_LISTEN),
@@ -99,7 +102,7 @@ def _caller(forge: str) -> Account:
 
 _NODES = "to see which nodes have the kernel, and which are down"
 ACCOUNTS = (
-    Account(name="dtkpipe-task", what="tasks that need nothing of the cluster"),
+    Account(name=TASK, what="tasks that need nothing of the cluster, and what listens with Argo Events"),
     Account(
         name=BUILD,
         what="`build`: the one task that is root in its container, with an SCC of its own on OpenShift",

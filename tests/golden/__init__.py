@@ -19,11 +19,11 @@ from dtkpipe.app.rings import on_catalog
 from dtkpipe.app.schedules import NO_TIMES, Matrix, Planner, schedule
 from dtkpipe.app.triggers import Trigger, on_node_kernel, on_release, rung
 from dtkpipe.builders import CAPABILITIES, with_builder
-from dtkpipe.engines import pipelines_as_code
 from dtkpipe.engines.dump import dump
 from dtkpipe.engines.installed import files
 from dtkpipe.engines.rbac import NAMESPACE, openshift
 from dtkpipe.engines.rendered import Form
+from dtkpipe.engines.triggers import RECEIVERS, pipelines_as_code
 from dtkpipe.model.images import DEFAULTS, RUNNER
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.cron import Cron
@@ -70,6 +70,10 @@ def triggers() -> Iterator[tuple[Path, str]]:
     for engine in ENGINES.values():
         for case, trigger in _triggers(engine).items():
             yield HERE / case / f"{engine.name}.yaml", _without_version(dump(trigger.render()))
+    for name, receiver in RECEIVERS.items():
+        secret = "hook" if receiver.own_secret else ""
+        rings = on_catalog(_planner(ENGINES[receiver.engine], NAMESPACE), _URL, Repository.parse(_URL), secret)
+        yield HERE / "trigger" / f"{name}.yaml", _without_version(dump(rung(rings, name).render()))
     rings = on_catalog(_planner(ENGINES["tekton"], pipelines_as_code.NAMESPACE), _URL, Repository.parse(_URL), "")
     run = pipelines_as_code.pipeline_run(schedule(rings.planner, NO_TIMES), rings.bell)
     yield HERE / "trigger" / "pipelines-as-code.yaml", _without_version(dump([run]))
@@ -90,12 +94,11 @@ def _planner(engine: Engine, namespace: str) -> Planner:
 
 
 def _triggers(engine: Engine) -> Mapping[str, Trigger]:
-    """Triggers on pushes to a catalogue on GitLab, on new releases, and on new kernels."""
-    planner, secret = _planner(engine, NAMESPACE), "hook" if engine.name == "tekton" else ""
+    """Triggers on new releases, and on new kernels."""
+    planner = _planner(engine, NAMESPACE)
     read = replace(planner.matrix.request, modules=[f"{_URL}//modules/*"])
     from_git = replace(planner, matrix=replace(planner.matrix, request=read))
     return {
-        "trigger": rung(on_catalog(planner, _URL, Repository.parse(_URL), secret)),
         "release": on_release(replace(from_git, name="releases"), Cron.parse("*/15 * * * *", "UTC")),
         "node-kernel": on_node_kernel(replace(from_git, name="kernels"), 60),
     }

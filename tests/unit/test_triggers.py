@@ -106,7 +106,7 @@ def test_a_catalogue_is_read_by_the_planner(desk: Cli, engine: str) -> None:
     ("words", "after", "code", "said"),
     [
         ((*PUSH, "--engine", "tekton"), MATRIX, 2, "--secret NAME"),
-        ((*PUSH, "--engine", "argo", "--secret", "s"), MATRIX, 2, "--secret is not for Argo"),
+        ((*PUSH, "--engine", "argo", "--secret", "s"), MATRIX, 2, "--secret is not for Argo's server"),
         ((*PUSH, "--engine", "argon"), MATRIX, 2, "there is no engine"),
         (("x", "--on", "pish", "--repo", "github.com/org/one", "--engine", "argo"), MATRIX, 2, "push"),
         (("x", "--on", "push", "--engine", "argo"), MATRIX, 2, "nothing says which repository rings"),

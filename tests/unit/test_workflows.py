@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dtkpipe import __version__
-from dtkpipe.engines.github import REBUILD
+from dtkpipe.engines.triggers.github import REBUILD
 from dtkpipe.model.images import DEFAULTS, RUNNER
 from tests.fixtures.cli import Cli
 from tests.fixtures.github import ROOT, WORKFLOWS

@@ -23,10 +23,12 @@ HERE = Path(__file__).parent / "go"
 _ARGO = "github.com/argoproj/argo-workflows/v4"
 _TEKTON = "github.com/tektoncd/pipeline"
 _TRIGGERS = "github.com/tektoncd/triggers"
+_ARGO_EVENTS = "github.com/argoproj/argo-events"
 KUBERNETES_VERSION = "v1.34.10"
 ARGO_VERSION = "v4.0.7"
 TEKTON_VERSION = "v1.15.0"
 TRIGGERS_VERSION = "v0.37.0"
+ARGO_EVENTS_VERSION = "v1.9.6"
 KANIKO_VERSION = "v1.24.0"
 
 
@@ -114,6 +116,12 @@ TRIGGERS = Engine(
     manifests=(_TRIGGERS, "config"),
 )
 """Tekton Triggers: only where a test asks for it."""
+ARGO_EVENTS = Engine(
+    "argo-events",
+    {"argo-events": f"{_ARGO_EVENTS}/cmd", "nats-server": "github.com/nats-io/nats-server/v2"},
+    manifests=(_ARGO_EVENTS, "manifests"),
+)
+"""Argo Events, and what carries its events: the same."""
 PIPELINES_AS_CODE = Engine("pipelines-as-code", {"starts": "."})
 """A program of ours around its reader and matcher: what a call starts."""
 

@@ -14,7 +14,7 @@ from dtkpipe.engines.rendered import Object, carried
 from dtkpipe.engines.rights import PLANNER
 from dtkpipe.engines.schedules import DAY, SCHEDULE, Schedule, pod
 from dtkpipe.engines.tekton.build import an_object, step
-from dtkpipe.engines.triggers import Bell, pattern, refs
+from dtkpipe.engines.triggers.bell import Bell, pattern, refs
 from dtkpipe.errors import UnsupportedError, UsageError
 from dtkpipe.values.forge import GITHUB
 

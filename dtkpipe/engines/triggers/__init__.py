@@ -1,0 +1,65 @@
+"""Triggers as objects of an engine: a schedule without times, and a bell that fires it. Pure.
+
+A bell is an object with a fixed name, made by what receives the calls of a forge. A call that finds it there adds
+nothing. Nothing of a call goes into it: what was pushed is read from the repository. docs/adr/0016-bells.md says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dtkpipe.engines.rendered import Object, carried
+from dtkpipe.engines.schedules import Schedule
+from dtkpipe.engines.schedules import render as render_schedule
+from dtkpipe.engines.triggers import argo_events, argo_server, tekton_triggers
+from dtkpipe.engines.triggers.bell import Bell
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receiver:
+    """What receives the calls of a forge on a cluster."""
+
+    title: str
+    engine: str
+    """On which the planner runs."""
+    rings: Callable[[Schedule, Bell], tuple[Object, ...]]
+    """Makes the objects that make the bell, of a schedule whose argv is what the bell runs."""
+    own_secret: bool = True
+    """Each trigger names the Secret with what its forge signs with."""
+    service: str = ""
+    """Name and port of the Service that takes the calls of a trigger (`{}`); "" for none of the namespace's."""
+    logs: str = ""
+    """Whose log says why a trigger (`{}`) did not ring, as `kubectl logs` takes it; "" for none of the namespace's."""
+
+
+RECEIVERS: Mapping[str, Receiver] = {
+    "argo": Receiver(title="Argo's server", engine="argo", rings=argo_server.rings, own_secret=False),
+    "tekton": Receiver(
+        title="Tekton Triggers",
+        engine="tekton",
+        rings=tekton_triggers.rings,
+        service=tekton_triggers.SERVICE,
+        logs=tekton_triggers.LOGS,
+    ),
+    "argo-events": Receiver(
+        title="Argo Events",
+        engine="argo",
+        rings=argo_events.rings,
+        service=argo_events.SERVICE,
+        logs=argo_events.LOGS,
+    ),
+}
+"""By the name that `--engine` has for it."""
+
+
+def render(schedule: Schedule, bell: Bell, ring: Sequence[str]) -> tuple[Object, ...]:
+    """Return the objects of a trigger in the order in which they are made. `ring` is what the bell runs.
+
+    Raises UsageError for names and words that Kubernetes or Argo would not take as data.
+    """
+    carried({f"word {number}": word for number, word in enumerate(ring, 1)})
+    receiver = RECEIVERS[bell.receiver]
+    rung = dataclasses.replace(schedule, argv=ring, bare=True, notes={})
+    return (*render_schedule(schedule, receiver.engine), *receiver.rings(rung, bell))

@@ -1,0 +1,151 @@
+"""What rings where Argo Events receives the calls (v1alpha1: EventSource, Sensor): the bell is a Workflow. Pure.
+
+Types: argo-events, pkg/apis/events/v1alpha1. Argo Events makes a Deployment and a Service of an EventSource, and a
+Deployment of a Sensor; an EventBus carries the call from one to the other. The Sensor filters in Lua, which it gives
+the call as `event`: `headers` and `body`.
+"""
+
+from __future__ import annotations
+
+from dtkpipe.engines.rendered import Object
+from dtkpipe.engines.rights import CALLERS, TASK
+from dtkpipe.engines.schedules import Schedule, schedule_object
+from dtkpipe.engines.triggers.bell import (
+    BELL_OF,
+    EVENTS,
+    SECRET_KEY,
+    Bell,
+    bell_name,
+    default_too,
+    ref_names,
+    template_name,
+    workflow_template,
+)
+from dtkpipe.errors import UsageError
+from dtkpipe.values.forge import GITHUB, NO_COMMIT
+
+SERVICE = "{}-eventsource-svc:12000"
+"""The Service that Argo Events makes for the EventSource of a trigger."""
+LOGS = "-l sensor-name={}"
+_PORT = 12000
+_NAME_LIMIT = 63 - len("-eventsource-svc")
+_EVENT = "push"
+_TITLED = {GITHUB: "X-Github-Event"}
+"""Forge -> the header that says what happened, as Go writes it."""
+_HEADER = "X-Gitlab-Event"
+_MAGIC = "^$()%.[]*+-?"
+_ANY = """\
+local function any(list, fits)
+  for _, one in ipairs(list or {}) do
+    if fits(one) then return true end
+  end
+  return false
+end
+"""
+
+
+def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
+    """Return the template of the bell, what receives and what makes the bell. Raises UsageError for too long a name."""
+    if len(rung.name) > _NAME_LIMIT:
+        raise UsageError(
+            f"`{rung.name}` is too long a name with Argo Events", f"it makes a Service of it; at most {_NAME_LIMIT}"
+        )
+    source = schedule_object("argoproj.io/v1alpha1", "EventSource", rung.name, rung)
+    source["spec"] = {
+        "service": {"ports": [{"port": _PORT, "targetPort": _PORT}]},
+        "template": _template(TASK),
+        bell.repository.forge: {_EVENT: _receives(bell)},
+    }
+    sensor = schedule_object("argoproj.io/v1alpha1", "Sensor", rung.name, rung)
+    sensor["spec"] = {
+        "template": _template(CALLERS[bell.repository.forge]),
+        "dependencies": [
+            {
+                "name": _EVENT, "eventSourceName": rung.name, "eventName": _EVENT,
+                "filters": {"script": _lua(bell)},
+            }
+        ],
+        "triggers": [
+            {"template": {"name": "bell", "k8s": {"operation": "create", "source": {"resource": _bell(rung)}}}}
+        ],
+    }  # fmt: skip
+    return (workflow_template(rung), source, sensor)
+
+
+def _receives(bell: Bell) -> Object:
+    """Return what listens, and makes no webhook itself: that would need a token of the forge that can."""
+    secret = {"name": bell.secret, "key": SECRET_KEY}
+    heard = {"webhook": {"endpoint": "/", "port": str(_PORT), "method": "POST"}}
+    if bell.repository.forge == GITHUB:
+        owner, _, name = bell.repository.path.partition("/")
+        return {
+            **heard, "repositories": [{"owner": owner, "names": [name]}], "events": ["push"], "webhookSecret": secret,
+        }  # fmt: skip
+    return {
+        **heard, "projects": [bell.repository.path], "gitlabBaseURL": f"https://{bell.repository.host}",
+        "events": ["PushEvents", "TagPushEvents"], "secretToken": secret,
+        "accessToken": secret,  # it has to be there, and is for making webhooks
+    }  # fmt: skip
+
+
+def _template(account: str) -> Object:
+    """Return what both pods have. No user: upstream's image names none, and OpenShift takes none but its own."""
+    return {
+        "serviceAccountName": account,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "container": {
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        },
+    }  # fmt: skip
+
+
+def _bell(rung: Schedule) -> Object:
+    return {
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+        "metadata": {
+            "name": bell_name(rung.name),
+            "labels": {"app.kubernetes.io/managed-by": "dtkpipe", BELL_OF: rung.name},
+        },
+        "spec": {"workflowTemplateRef": {"name": template_name(rung)}},
+    }  # fmt: skip
+
+
+def _lua(bell: Bell) -> str:
+    """Return the filter. What a call lacks is an error there, and rings nothing."""
+    forge = bell.repository.forge
+    if forge == GITHUB:
+        name, default, gone = "push.repository.full_name", "push.repository.default_branch", "not push.deleted"
+        cut = ""
+    else:
+        name, default = "push.project.path_with_namespace", "push.project.default_branch"
+        gone, cut = f"push.after ~= {_text(NO_COMMIT)}", "push.total_commits_count > #commits or "
+    header = _TITLED.get(forge, _HEADER)
+    events = " or ".join(f'event.headers["{header}"][1] == {_text(one)}' for one in EVENTS[forge])
+    named = [f"push.ref == {_text(one)}" for one in ref_names(bell)]
+    named += [f'push.ref == "refs/heads/" .. {default}'] if default_too(bell) else []
+    said = [f"({events})", f"{name}:lower() == {_text(bell.repository.path)}", gone, f"({' or '.join(named)})"]
+    if bell.paths:
+        fits = " or ".join(f"file:find({_text(_pattern(one))})" for one in bell.paths)
+        each = "any(commit.added, fits) or any(commit.modified, fits) or any(commit.removed, fits)"
+        said.append(f"({cut}#commits == 0 or any(commits, function(commit) return {each} end))")
+        prelude = f"{_ANY}local function fits(file) return {fits} end\n"
+    else:
+        prelude = ""
+    return f"local push = event.body\nlocal commits = push.commits or {{}}\n{prelude}return {' and '.join(said)}\n"
+
+
+def _pattern(path: str) -> str:
+    """Return a pattern of file names as one of Lua's."""
+    return "^" + "".join(".*" if one == "*" else f"%{one}" if one in _MAGIC else one for one in path) + "$"
+
+
+def _text(value: str) -> str:
+    """Return a text as Lua writes it."""
+    plain = (one if one.isprintable() and one not in '"\\' else _escaped(one) for one in value)
+    return f'"{"".join(plain)}"'
+
+
+def _escaped(one: str) -> str:
+    return "".join(f"\\{byte:03d}" for byte in one.encode())
