@@ -25,7 +25,7 @@ SEEN = "dtkpipe-seen"
 BELL = "dtkpipe-bell"
 """The account of Tekton's event listener: it rings."""
 CALLERS = {"github": "dtkpipe-github", "gitlab": "dtkpipe-gitlab"}
-"""Forge -> the account that Argo's server or Argo Events rings as when that one has called."""
+"""Forge -> the account that Argo's server rings as when that one has called; Argo Events as that of GitHub."""
 
 
 class Scope(Enum):
@@ -88,10 +88,10 @@ _LISTEN = "to know which triggers there are, and what they ask for"
 _RING = "to make the bell of a trigger: an object with a fixed name, and nothing that came with a call in it"
 
 
-def _caller(forge: str) -> Account:
+def _caller(forge: str, also: str = "") -> Account:
     return Account(
         name=CALLERS[forge], engine="argo",
-        what=f"Argo's server or Argo Events, when {TITLES[forge]} has called and its signature is right",
+        what=f"Argo's server, when {TITLES[forge]} has called and its signature is right{also}",
         rights=(
             _planned("workfloweventbindings.argoproj.io", "argo", "list", why=_LISTEN),
             _planned("workflowtemplates.argoproj.io", "argo", "get", why=_LISTEN),
@@ -238,7 +238,7 @@ ACCOUNTS = (
             _planned("jobs.batch", "tekton", "create", why=_RING),
         ),
     ),
-    _caller("github"),
+    _caller("github", ", and Argo Events"),
     _caller("gitlab"),
     Account(
         name="dtkpipe-driver",

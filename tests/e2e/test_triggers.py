@@ -213,7 +213,7 @@ def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, receiver: str) -> No
         assert bells.trigger("delete", name).code == 0
 
 
-@every
+@pytest.mark.parametrize("receiver", ["argo", "tekton"])
 def test_gitlab_rings_for_the_files_that_count(bells: Bells, receiver: str) -> None:
     name, cells = f"lab-{receiver}", bells.cells
     folder, path = cells.cli.here / name, f"{cells.namespace}/group/source"

@@ -72,7 +72,8 @@ def triggers() -> Iterator[tuple[Path, str]]:
             yield HERE / case / f"{engine.name}.yaml", _without_version(dump(trigger.render()))
     for name, receiver in RECEIVERS.items():
         secret = "hook" if receiver.own_secret else ""
-        rings = on_catalog(_planner(ENGINES[receiver.engine], NAMESPACE), _URL, Repository.parse(_URL), secret)
+        url = "https://github.com/org/catalogue" if name == "argo-events" else _URL
+        rings = on_catalog(_planner(ENGINES[receiver.engine], NAMESPACE), url, Repository.parse(url), secret)
         yield HERE / "trigger" / f"{name}.yaml", _without_version(dump(rung(rings, name).render()))
     rings = on_catalog(_planner(ENGINES["tekton"], pipelines_as_code.NAMESPACE), _URL, Repository.parse(_URL), "")
     run = pipelines_as_code.pipeline_run(schedule(rings.planner, NO_TIMES), rings.bell)

@@ -25,6 +25,7 @@ LISTENER = "dtkpipe"
 SERVICE = f"el-{LISTENER}:8080"
 """The Service that Tekton Triggers makes for it."""
 LOGS = f"deploy/el-{LISTENER}"
+"""Whose log says why nothing rings."""
 
 
 def listener(namespace: str) -> Object:

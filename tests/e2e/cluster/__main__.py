@@ -13,7 +13,7 @@ def main() -> int:
     if command == "build":
         bringup.make(print)
         # Not within the time of the tests that ask for them.
-        binaries.build(print, (binaries.TRIGGERS, binaries.PIPELINES_AS_CODE))
+        binaries.build(print, (binaries.TRIGGERS, binaries.ARGO_EVENTS, binaries.PIPELINES_AS_CODE))
         return 0
     if command == "up":
         bringup.up(print)

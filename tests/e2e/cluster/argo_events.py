@@ -11,8 +11,10 @@ from dtkpipe.values.access import RegistryAccess
 from tests.e2e.cluster import binaries, images, layout
 from tests.e2e.cluster.access import Kubectl
 from tests.e2e.cluster.binaries import ARGO_EVENTS, ARGO_EVENTS_VERSION
+from tests.e2e.cluster.certificates import Authority
 from tests.e2e.cluster.engines import on_node0, replaced
-from tests.e2e.cluster.processes import Box
+from tests.e2e.cluster.layout import Run
+from tests.e2e.cluster.processes import Argv, Box
 from tests.e2e.cluster.waiting import NotYet, until
 
 _IMAGE = f"{layout.REGISTRY}/argo-events:{ARGO_EVENTS_VERSION}"
@@ -37,10 +39,7 @@ def up(kubectl: Kubectl, say: Callable[[str], None]) -> None:
     with locked(box.run.folder / "argo-events.lock"):
         binaries.build(say, (ARGO_EVENTS,))
         if "nats" not in box.names() or not box.alive("nats"):
-            box.start("nats", [
-                ARGO_EVENTS.program("nats-server"), "--jetstream", "--store_dir", box.run.folder / "nats",
-                "--addr", layout.HOST, "--port", str(_PORT),
-            ])  # fmt: skip
+            box.start("nats", _nats(Run(box.run.folder / "argo-events")))
         registry = Registry(RegistryAccess(insecure=(layout.REGISTRY,)))
         program = images.program(f"argo-events:{ARGO_EVENTS_VERSION}", ARGO_EVENTS.program("argo-events"), "bin/")
         images.push(program, registry, layout.REGISTRY)
@@ -50,6 +49,15 @@ def up(kubectl: Kubectl, say: Callable[[str], None]) -> None:
         manifest = replaced((ARGO_EVENTS.yaml / "install.yaml").read_text(), _IMAGES)
         kubectl("-n", _NAMESPACE, *apply, stdin="---\n".join(on_node0(manifest)))
         kubectl("-n", _NAMESPACE, "rollout", "status", "deployment/controller-manager", "--timeout=300s")
+
+
+def _nats(run: Run) -> Argv:
+    """Argo Events speaks nothing but TLS, and takes any certificate."""
+    Authority(run).issue("nats", "nats", alternatives=(layout.HOST,))
+    return [
+        ARGO_EVENTS.program("nats-server"), "--jetstream", "--store_dir", run.folder, "--addr", layout.HOST,
+        "--port", str(_PORT), "--tls", "--tlscert", run.pki / "nats.crt", "--tlskey", run.pki / "nats.key",
+    ]  # fmt: skip
 
 
 def bus(kubectl: Kubectl, namespace: str) -> None:
@@ -71,8 +79,9 @@ def listens(kubectl: Kubectl, namespace: str, name: str) -> str:
         kubectl("-n", namespace, "rollout", "status", "deployment", "-l", labels, "--timeout=180s")
 
     def subscribed() -> bool:
-        if _SUBSCRIBED not in kubectl("-n", namespace, "logs", "-l", sensor, "--tail=-1"):
-            raise NotYet("the Sensor has not subscribed")
+        said = kubectl("-n", namespace, "logs", "-l", sensor, "--tail=-1")
+        if _SUBSCRIBED not in said:
+            raise NotYet(said[-1000:])
         return True
 
     until(f"the Sensor of {name} listens", subscribed, 60)
