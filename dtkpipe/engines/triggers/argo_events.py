@@ -120,9 +120,11 @@ def _lua(bell: Bell) -> str:
     named = [f"push.ref == {_text(one)}" for one in ref_names(bell)]
     named += ['push.ref == "refs/heads/" .. push.repository.default_branch'] if default_too(bell) else []
     said = [
-        f'event.headers["X-Github-Event"][1] == {_text(event)}', f"push.repository.full_name:lower() == {_text(bell.repository.path)}", "not push.deleted",
+        f'event.headers["X-Github-Event"][1] == {_text(event)}',
+        f"push.repository.full_name:lower() == {_text(bell.repository.path)}",
+        "not push.deleted",
         f"({' or '.join(named)})",
-    ]  # fmt: skip
+    ]
     prelude = "local push = event.body\n"
     if bell.paths:
         fits = " or ".join(f"file:find({_text(_pattern(one))})" for one in bell.paths)
