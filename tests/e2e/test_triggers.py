@@ -2,110 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
-import urllib3
 
-from dtkpipe.app.schedules import KINDS
-from dtkpipe.app.triggers import BELLS, WEBHOOK_CLIENTS
-from dtkpipe.engines.schedules import SCHEDULE
 from dtkpipe.engines.triggers import RECEIVERS
-from dtkpipe.engines.triggers.bell import bell_name
-from dtkpipe.engines.triggers.tekton_triggers import LISTENER
 from dtkpipe.values.image import ImageRef
-from tests.e2e.cells import Cells, cells
-from tests.e2e.cluster import argo_events, layout, triggers
+from tests.e2e.bells import BUSY, SECONDS, SECRET, Bells, post, ringing
 from tests.e2e.cluster.git import GitServer
 from tests.e2e.cluster.target import Cluster
-from tests.e2e.cluster.waiting import NotYet
-from tests.fixtures.cli import Said
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.webhooks import Call, push
 
 every = pytest.mark.parametrize("receiver", list(RECEIVERS))
-SECRET = "what only the forge knows"
-BUSY = 503
-_SECONDS = 180
-
-
-@dataclass(frozen=True)
-class Bells:
-    """A namespace in which pushes ring."""
-
-    cells: Cells
-    runner: ImageRef
-    seen: set[str] = field(default_factory=set)
-    """Every planner that was there at some time: the cluster keeps the last three."""
-
-    @property
-    def path(self) -> str:
-        return f"{self.cells.namespace}/source"
-
-    def trigger(self, verb: str, *words: str, after: tuple[str, ...] = ()) -> Said:
-        return self.cells.ask("trigger", verb, *words, after=after)
-
-    def create(self, name: str, receiver: str, case: str, *words: str) -> None:
-        own = (name, "--on", "push", "--repo", f"github.com/{self.path}", "--engine", receiver, *words)
-        after = (*self.cells.matrix(case), "--pipeline", "cell.py")
-        made = self.trigger("create", *own, *self.secret(receiver), "--runner-image", str(self.runner), after=after)
-        assert made.code == 0, made.err
-
-    def secret(self, receiver: str) -> tuple[str, ...]:
-        """The option that names the Secret, where there is one for each trigger."""
-        return ("--secret", "hook") if RECEIVERS[receiver].own_secret else ()
-
-    def listed(self, name: str) -> dict[str, Any]:
-        (one,) = (one for one in json.loads(self.trigger("list", "-o", "json").out) if one["name"] == name)
-        return dict(one)
-
-    def names(self, kind: str, *labels: str) -> list[str]:
-        found = self.cells.cluster.kubectl.json("get", kind, "-n", self.cells.namespace, *labels)["items"]
-        return [str(one["metadata"]["name"]) for one in found]
-
-    def planners(self, receiver: str, name: str) -> list[str]:
-        found = self.names(KINDS[RECEIVERS[receiver].engine].starts.words, "-l", f"{SCHEDULE}={name}")
-        self.seen.update(found)
-        return found
-
-    def runs(self, receiver: str, case: str) -> list[str]:
-        return self.cells.runs(RECEIVERS[receiver].engine, case)
-
-    def bell(self, receiver: str, name: str) -> bool:
-        return bell_name(name) in self.names(BELLS[RECEIVERS[receiver].engine].words)
-
-    def url(self, receiver: str, name: str) -> str:
-        """Where calls of a trigger go, as soon as somebody listens there."""
-        if receiver == "argo":
-            return f"{layout.ARGO_SERVER}/api/v1/events/{self.cells.namespace}/dtkpipe"
-        listens, called = (triggers.listens, LISTENER) if receiver == "tekton" else (argo_events.listens, name)
-        return listens(self.cells.cluster.kubectl, self.cells.namespace, called)
-
-    def quiet(self, receiver: str, name: str, rung: int, seconds: float = _SECONDS) -> str:
-        """Wait until so many planners were started, and nothing is at work; return the outcome of the last one."""
-
-        def look() -> str:
-            planners, outcome = len(self.planners(receiver, name)), str(self.listed(name)["outcome"])
-            if planners < rung or outcome == "running" or self.bell(receiver, name):
-                raise NotYet(f"{planners} planners, {outcome}")
-            return outcome
-
-        return self.cells.cluster.wait(f"{name} is quiet", look, seconds)
-
-
-def post(url: str, call: Call) -> int:
-    """Send a call; return the status of the answer, BUSY where somebody hangs up."""
-    try:
-        answer = urllib3.request("POST", url, body=call.data, headers=call.all_headers, timeout=60, retries=False)
-    except urllib3.exceptions.ProtocolError:
-        return BUSY
-    return answer.status
 
 
 @pytest.fixture(scope="module")
@@ -113,17 +26,8 @@ def bells(
     cluster: Cluster, registry: LoopbackRegistry, git_server: GitServer, runner_image: ImageRef,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Bells]:  # fmt: skip
-    triggers.up(cluster.kubectl, print)
-    argo_events.up(cluster.kubectl, print)
-    with cells(cluster, registry, git_server, runner_image, tmp_path_factory.mktemp("triggers")) as made:
-        made.kernels(1)
-        argo_events.bus(cluster.kubectl, made.namespace)
-        git_server.secret(made.namespace)
-        secret = ("-n", made.namespace, "create", "secret", "generic")
-        cluster.kubectl(*secret, "hook", f"--from-literal=token={SECRET}")
-        clients = {f"dtkpipe-{one}": f"{{type: {one}, secret: {SECRET}}}" for one in ("github", "gitlab")}
-        cluster.kubectl(*secret, WEBHOOK_CLIENTS, *(f"--from-literal={key}={text}" for key, text in clients.items()))
-        yield Bells(made, runner_image)
+    with ringing(cluster, registry, git_server, runner_image, tmp_path_factory.mktemp("triggers")) as made:
+        yield made
 
 
 @pytest.fixture
@@ -153,7 +57,7 @@ def test_a_push_is_built_and_its_doubles_are_not(bells: Bells, receiver: str, he
     early = push("github", bells.path, number=3).signed(SECRET)
     for one in (late, early, late):
         post(url, one)
-    bells.cells.cluster.wait("the newest is built", lambda: len(bells.runs(receiver, hello)) == 2, _SECONDS)
+    bells.cells.cluster.wait("the newest is built", lambda: len(bells.runs(receiver, hello)) == 2, SECONDS)
     assert bells.quiet(receiver, hello, rung=2) == "succeeded"
     assert len(bells.runs(receiver, hello)) == 2, "in whatever order calls come"
     assert len([one for one in bells.seen if one.startswith(hello)]) <= 8, "most of them found the bell on"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tests.bench.row import Row, table
-from tests.e2e.bench import many_runs, rollout, runs
+from tests.e2e.bench import many_runs, pushes, rollout, runs
 from tests.e2e.cluster import bringup, layout, target
 from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.target import Cluster
@@ -42,6 +42,12 @@ def whole_runs(cluster: Cluster, _namespace: str) -> Iterator[Row]:
         yield Row(what, "%", 25, one.overhead, "dtkpipe submit --pipeline prebuild --wait")
 
 
+def pushes_to_runs(cluster: Cluster, _namespace: str) -> Iterator[Row]:
+    """What receives pushes, and the planner after it."""
+    for receiver, seconds in pushes.measure(cluster):
+        yield Row(f"push received to run created, {receiver}", "s", 3, seconds, "dtkpipe trigger create --on push")
+
+
 def twenty_cells(cluster: Cluster, _namespace: str) -> Iterator[Row]:
     """Twenty runs, all at once."""
     return _cells(cluster, 20, 20)
@@ -61,7 +67,7 @@ def _cells(cluster: Cluster, count: int, jobs: int) -> Iterator[Row]:
 
 
 Group = Callable[[Cluster, str], Iterator[Row]]
-GROUPS: tuple[Group, ...] = (listing, published_to_live, whole_runs, twenty_cells)
+GROUPS: tuple[Group, ...] = (listing, published_to_live, whole_runs, pushes_to_runs, twenty_cells)
 LONG: tuple[Group, ...] = (three_hundred_cells,)
 """Only when they are named."""
 
