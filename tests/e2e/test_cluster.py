@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster import layout
 from tests.e2e.cluster.faults import Faults
 from tests.e2e.cluster.git import GitServer
+from tests.e2e.cluster.processes import Box
 from tests.e2e.cluster.target import Cluster, Node
 from tests.fixtures.registry import LoopbackRegistry
 from tests.fixtures.toolkit import Toolkit
@@ -86,6 +88,12 @@ def test_workers_run_the_kernels_of_the_toolkits(
         done = "--for=jsonpath={.status.phase}=Succeeded"
         cluster.kubectl("-n", namespace, "wait", f"pod/{one.name}", done, "--timeout=300s")
         assert cluster.kubectl("-n", namespace, "logs", one.name).strip() == one.kernel
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_api_server_keeps_its_address_whichever_pods_come_and_go() -> None:
+    (bridge,) = json.loads(Box(layout.run()).command(["ip", "-json", "link", "show", layout.BRIDGE]))
+    assert bridge["address"] == layout.BRIDGE_MAC
 
 
 def test_images_of_other_registries_come_from_the_clusters_own(

@@ -10,6 +10,8 @@ from dtkpipe.resources import cache_dir
 
 BRIDGE = "dtk0"
 """Name of the bridge inside the cluster's network, and of its end on this machine."""
+BRIDGE_MAC = "52:54:00:00:00:00"
+"""Of its own: without one it has the lowest of the pods', and is not found for a while when that pod goes."""
 NETWORK = "10.245.0.0/16"
 """Nodes have 10.245.0.x, the pods of node n have 10.245.n.x."""
 SERVICES = "10.97.0.0/16"

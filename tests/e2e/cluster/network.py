@@ -18,7 +18,7 @@ def lay(box: Box) -> None:
         _ip("route", "add", network, "via", layout.HOST, "dev", layout.BRIDGE)
     commands = [
         "link set lo up",
-        f"link add {layout.BRIDGE} type bridge",
+        f"link add {layout.BRIDGE} address {layout.BRIDGE_MAC} type bridge",
         f"address add {layout.HOST}/24 dev {layout.BRIDGE}",
         f"link set {layout.BRIDGE} up",
         f"link set outside master {layout.BRIDGE} up",
