@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError, RunFailedError, UnreachableError
+from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError
 from dtkpipe.steps.deploy import daemonset as ds
 from dtkpipe.steps.deploy.standing import DOWN, ELSEWHERE, FAILED, LOADED, NO_POD, WAITING, Standing, standings
+from dtkpipe.steps.deploy.trouble import Troubles, patiently
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.node import Node, Toleration
 
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from dtkpipe.clients.cluster import Cluster
 
 Object = dict[str, Any]
-T = TypeVar("T")
 PUT_BACK_LIMIT = 300.0
 """Seconds that nodes have to get back what they had before."""
-_PATIENCE, _SETTLING = 120.0, 15.0
-"""Seconds that the API server may be away, and may refuse what it allowed before."""
 _SLICE, _MOMENT = 10.0, 2.0
 """Seconds after which nodes, and what is being removed, are looked at again; changes of pods are seen as they come."""
 
@@ -37,20 +35,6 @@ class RolloutFailedError(RunFailedError):
     def __init__(self, what: str, *details: str, standings: Sequence[Standing], hint: str = "") -> None:
         super().__init__(what, *details, hint=hint)
         self.standings = tuple(standings)
-
-
-def patiently(ask: Callable[[], T]) -> T:
-    """Ask again while the API server is away, as watches do by themselves: a rollout outlives its restart."""
-    begun = time.monotonic()
-    while True:
-        try:
-            return ask()
-        except (UnreachableError, NotAllowedError) as error:
-            # One that starts refuses for a moment what it allows: its own caches are empty.
-            most = _PATIENCE if isinstance(error, UnreachableError) else _SETTLING
-            if time.monotonic() - begun > most:
-                raise
-            time.sleep(1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ class Rollout:
         """
         from dtkpipe.clients.cluster import PODS
 
-        troubles = _Troubles(self.cluster, self.namespace, workload.name)
+        troubles = Troubles(self.cluster, self.namespace, workload.name)
         labels = f"{ds.DRIVER_LABEL}={workload.name}"
         told: dict[str, str] = {}
         down = 0
@@ -164,10 +148,10 @@ class Rollout:
                 if _settled(found):
                     self._allow_for(workload, (), down)
                     return found
-            if any(one.why == NO_POD for one in found) and (trouble := patiently(troubles.new)):
+            if any(one.why == NO_POD for one in found) and (trouble := patiently(troubles.final)):
                 raise RolloutFailedError(f"the cluster makes no pod for {workload.name}", trouble, standings=found)
             if time.monotonic() >= self.deadline:
-                raise self._late(workload, found)
+                raise self._late(workload, found, patiently(troubles.last))
 
     def put_back(self, workload: Workload, *, remove: bool) -> str:
         """Put back the image that was there before `workload`, and wait for it. Return what was done, in words.
@@ -286,7 +270,7 @@ class Rollout:
             hint=f"dtkpipe status --target-namespace {self.namespace} -o wide",
         )  # fmt: skip
 
-    def _late(self, workload: Workload, found: Sequence[Standing]) -> RolloutFailedError:
+    def _late(self, workload: Workload, found: Sequence[Standing], trouble: str) -> RolloutFailedError:
         waiting = [one for one in found if one.state == WAITING]
         if not waiting:
             return RolloutFailedError(f"no node has taken {workload.name} in time", standings=found)
@@ -295,7 +279,8 @@ class Rollout:
         others = [f"{other.node}: {other}" for other in waiting[1:10]]
         return RolloutFailedError(
             f"node {one.node} did not get its driver in time: {one.cause}",
-            *([f"the loader's last words: {said}"] if said else []), *others, standings=found,
+            *([f"the loader's last words: {said}"] if said else []), *([trouble] if trouble else []), *others,
+            standings=found,
         )  # fmt: skip
 
     def _last_words(self, workload: Workload, node: str) -> str:
@@ -309,28 +294,6 @@ class Rollout:
         except DtkpipeError:  # a node that does not answer has no logs to give
             return ""
         return ""
-
-
-class _Troubles:
-    """Warnings of the DaemonSet controller: why it cannot make pods. Those of earlier rollouts do not count."""
-
-    def __init__(self, cluster: Cluster, namespace: str, name: str) -> None:
-        self._cluster, self._namespace, self._name = cluster, namespace, name
-        self._old = set(patiently(self._now))
-
-    def new(self) -> str:
-        """Return the first new one, or an empty string."""
-        return next((message for key, message in self._now().items() if key not in self._old), "")
-
-    def _now(self) -> dict[tuple[str, int], str]:
-        from dtkpipe.clients.cluster import EVENTS
-
-        fields = f"involvedObject.kind=DaemonSet,involvedObject.name={self._name},reason=FailedCreate"
-        try:
-            found = self._cluster.list(EVENTS, self._namespace, fields=fields)
-        except NotFoundError:
-            return {}
-        return {(one["metadata"]["uid"], int(one.get("count") or 1)): str(one.get("message", "")) for one in found}
 
 
 def _settled(found: Sequence[Standing]) -> bool:

@@ -66,7 +66,8 @@ def run_on(cluster: Cluster, args: Args, room: Room) -> Results:
     from dtkpipe.clients.cluster import DAEMON_SETS
     from dtkpipe.steps.deploy.daemonset import IMAGE
     from dtkpipe.steps.deploy.driver import read_driver
-    from dtkpipe.steps.deploy.rollout import Workload, patiently
+    from dtkpipe.steps.deploy.rollout import Workload
+    from dtkpipe.steps.deploy.trouble import patiently
     from dtkpipe.steps.smoke_test.cluster import Inquiry
     from dtkpipe.steps.smoke_test.judge import Built
 

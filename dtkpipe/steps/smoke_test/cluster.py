@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from dtkpipe.errors import NotFoundError, RunUnknownError, UnreachableError
 from dtkpipe.steps.deploy import daemonset as ds
-from dtkpipe.steps.deploy.rollout import Workload, patiently
+from dtkpipe.steps.deploy.rollout import Workload
+from dtkpipe.steps.deploy.trouble import patiently
 from dtkpipe.steps.smoke_test import facts as reading
 from dtkpipe.steps.smoke_test.judge import Built, CheckRun, checks, judge
 from dtkpipe.steps.smoke_test.nodes import Place, places
