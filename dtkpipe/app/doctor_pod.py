@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from dtkpipe.app.clusters import Place
@@ -108,12 +109,21 @@ def _outcome(place: Place, name: str) -> Finding:
             False, f"a pod that tries it did not end within {_PATIENCE} s: {wrong.cause or 'no reason is known'}",
             wrong.hint or f"kubectl describe nodes; kubectl get events -n {place.namespace}",
         )  # fmt: skip
-    lines = "\n".join(place.cluster.logs(place.namespace, name, "main"))
+    return read(list(place.cluster.logs(place.namespace, name, "main")))
+
+
+def read(log: Sequence[str]) -> Finding:
+    """Return what doctor said as JSON in a pod. Raises DtkpipeError for a log without it.
+
+    The log has stderr, too, whose lines come in between: those of JSON are told by how they begin.
+    """
+    said = [line for line in log if line.lstrip().startswith(tuple('[]{}"'))]
     try:
-        (found,) = json.loads(lines[lines.index("[") : lines.rindex("]") + 1])
+        (found,) = json.loads("\n".join(said))
         return _said(bool(found["ok"]), f"from a pod: {found['found']}", str(found["fix"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise DtkpipeError("the pod that tries the registry said nothing that can be read", lines[-300:]) from error
+        last = "\n".join(log)[-300:]
+        raise DtkpipeError("the pod that tries the registry said nothing that can be read", last) from error
 
 
 def _said(ok: bool, found: str, fix: str) -> Finding:

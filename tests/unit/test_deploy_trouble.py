@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from dtkpipe.steps.deploy.trouble import passes
+from dtkpipe.steps.deploy import trouble
+from dtkpipe.steps.deploy.standing import DOWN, LOADED, WAITING, Standing
+from dtkpipe.steps.deploy.trouble import RETURNING, Absences, passes
 
 REFUSED = "dial tcp 10.0.0.1:6443: connect: connection refused"
 CONTROLLER = "system:serviceaccount:kube-system:daemon-set-controller"
@@ -36,3 +40,17 @@ def test_an_api_server_that_is_away_or_starts_is_waited_for(message: str) -> Non
 )
 def test_what_somebody_has_to_change_ends_the_rollout(message: str) -> None:
     assert not passes(message)
+
+
+def test_a_node_that_stops_answering_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(trouble, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    absences, down = Absences(), Standing("one", DOWN, "Kubelet stopped posting node status.")
+    assert absences.judge([down]) == [down], "it was down before"
+    for _ in range(2):
+        assert absences.judge([Standing("one", LOADED)]) == [Standing("one", LOADED)]
+        assert [one.state for one in absences.judge([down])] == [WAITING]
+        clock[0] += RETURNING
+        assert [one.state for one in absences.judge([down])] == [WAITING]
+        clock[0] += 1
+        assert absences.judge([down]) == [down]

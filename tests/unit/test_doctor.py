@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dtkpipe.app.doctor import DEFAULT_JOBS, JOBS, NEEDS, Finding, examine, fix, missing, parse_jobs
-from dtkpipe.errors import UnsupportedError, UsageError
+from dtkpipe.app.doctor_pod import read
+from dtkpipe.errors import DtkpipeError, UnsupportedError, UsageError
 from dtkpipe.tools import process
 from tests.fixtures.cli import Cli
 
@@ -130,3 +131,13 @@ def test_fix_with_nothing_to_fix_does_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     fix(examine(["registry"], tmp_path), said.append)
     assert said == []
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_what_a_pod_says_is_read_between_its_errors(place: int) -> None:
+    log = ["[", "  {", '    "ok": false,', '    "found": "x",', '    "fix": "y"', "  }", "]"]
+    log[place:place] = ["error: this machine lacks registry", "  registry: 1.2.3.4:9 cannot be reached", "", "hint: z"]
+    found = read(log)
+    assert (found.ok, found.found, found.fix) == (False, "from a pod: x", "y")
+    with pytest.raises(DtkpipeError, match="nothing that can be read"):
+        read(log[:place])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtkpipe.errors import DtkpipeError, NotFoundError, RunFailedError
 from dtkpipe.steps.deploy import daemonset as ds
 from dtkpipe.steps.deploy.standing import DOWN, ELSEWHERE, FAILED, LOADED, NO_POD, WAITING, Standing, standings
-from dtkpipe.steps.deploy.trouble import Troubles, patiently
+from dtkpipe.steps.deploy.trouble import Absences, Troubles, patiently
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.node import Node, Toleration
 
@@ -123,20 +123,20 @@ class Rollout:
 
         troubles = Troubles(self.cluster, self.namespace, workload.name)
         labels = f"{ds.DRIVER_LABEL}={workload.name}"
-        told: dict[str, str] = {}
+        told, absences = dict[str, str](), Absences()
         down = 0
         while True:
             known = patiently(lambda: self._nodes(workload, nodes))
             there = patiently(lambda: self.cluster.list(PODS, self.namespace, labels=labels))
             pods = {one["metadata"]["uid"]: one for one in there}
-            found = self._look(workload, known, pods, told)
+            found = self._look(workload, known, pods, told, absences)
             down = self._allow_for(workload, found, down)
             until = min(self.deadline, time.monotonic() + _SLICE)
             for kind, pod in self.cluster.watch(PODS, self.namespace, labels=labels, until=until):
                 pods[pod["metadata"]["uid"]] = pod
                 if kind == "DELETED":
                     del pods[pod["metadata"]["uid"]]
-                found = self._look(workload, known, pods, told)
+                found = self._look(workload, known, pods, told, absences)
                 if _settled(found):
                     break
             if failed := [one for one in found if one.state == FAILED]:
@@ -144,7 +144,7 @@ class Rollout:
             if _settled(found):
                 # A node that went down is seen now, not before.
                 known = patiently(lambda: self._nodes(workload, nodes))
-                found = self._look(workload, known, pods, told)
+                found = self._look(workload, known, pods, told, absences)
                 if _settled(found):
                     self._allow_for(workload, (), down)
                     return found
@@ -239,10 +239,11 @@ class Rollout:
         ]  # fmt: skip
 
     def _look(
-        self, workload: Workload, nodes: Sequence[Node], pods: Mapping[str, Object], told: dict[str, str]
-    ) -> list[Standing]:
+        self, workload: Workload, nodes: Sequence[Node], pods: Mapping[str, Object], told: dict[str, str],
+        absences: Absences,
+    ) -> list[Standing]:  # fmt: skip
         """Judge all nodes, and say what is new."""
-        found = standings(nodes, pods.values(), workload.kernel, workload.annotation(ds.REVISION))
+        found = absences.judge(standings(nodes, pods.values(), workload.kernel, workload.annotation(ds.REVISION)))
         for one in found:
             if told.get(one.node) != str(one):
                 told[one.node] = str(one)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from dtkpipe.errors import NotAllowedError, NotFoundError, UnreachableError
+from dtkpipe.steps.deploy.standing import DOWN, WAITING, Standing
 
 if TYPE_CHECKING:
     from dtkpipe.clients.cluster import Cluster
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PATIENCE, _SETTLING = 120.0, 15.0
 """Seconds that the API server may be away, and may refuse what it allowed before."""
+RETURNING = 30.0
+"""Seconds that a node has to answer again."""
 _PASSING = re.compile(
     r"Error creating: (?:\w+ \"https?://|.*cannot create resource \"pods\"|etcdserver: |the server is currently unable)"
 )
@@ -33,6 +36,31 @@ def patiently(ask: Callable[[], T]) -> T:
             if time.monotonic() - begun > most:
                 raise
             time.sleep(1)
+
+
+class Absences:
+    """Nodes that stop answering while somebody looks: they are waited for, a moment.
+
+    After an API server was away, the cluster takes nodes for down until they have answered the new one.
+    """
+
+    def __init__(self) -> None:
+        self._answered: set[str] = set()
+        self._since: dict[str, float] = {}
+
+    def judge(self, found: Sequence[Standing]) -> list[Standing]:
+        """Return how nodes stand, those that are down since a moment as waited for."""
+        now = time.monotonic()
+        for one in found:
+            if one.state != DOWN:
+                self._answered.add(one.node)
+                self._since.pop(one.node, None)
+        return [self._waited_for(one, now) if one.state == DOWN else one for one in found]
+
+    def _waited_for(self, one: Standing, now: float) -> Standing:
+        if one.node not in self._answered or now - self._since.setdefault(one.node, now) > RETURNING:
+            return one
+        return Standing(one.node, WAITING, f"does not answer: {one.why}")
 
 
 class Troubles:
