@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PATIENCE, _SETTLING = 120.0, 15.0
 """Seconds that the API server may be away, and may refuse what it allowed before."""
-RETURNING = 30.0
-"""Seconds that a node has to answer again."""
+RETURNING = 90.0
+"""Seconds that a node has to answer again. A kubelet needs up to a minute after an API server was away."""
 _PASSING = re.compile(
     r"Error creating: (?:\w+ \"https?://|.*cannot create resource \"pods\"|etcdserver: |the server is currently unable)"
 )

@@ -55,7 +55,7 @@ def controllers(run: Run) -> Argv:
         KUBERNETES.program("kube-controller-manager"), f"--kubeconfig={run.folder}/controllers.kubeconfig",
         "--leader-elect=false", f"--service-account-private-key-file={run.pki}/accounts.key",
         f"--root-ca-file={run.pki}/ca.crt", "--use-service-account-credentials=true",
-        "--node-monitor-grace-period=20s", "--node-monitor-period=2s",
+        "--node-monitor-grace-period=40s", "--node-monitor-period=2s",
     ]  # fmt: skip
 
 

@@ -124,6 +124,8 @@ class Faults:
                     self.power_on(program)
                 else:
                     self.start(program)
+        for node in (layout.NODE, *(one.name for one in layout.MACHINES)):
+            self.wait_ready(node)  # a kubelet takes its time after an API server was away
 
     def _machine(self, node: str) -> Machine:
         return next(one for one in layout.MACHINES if one.name == node)
