@@ -214,7 +214,7 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     called = re.findall(r"\bmake (\w+)", script.read_text())
-    assert called == ["test"]
+    assert called == ["test", "e2e"]
     readme = (ROOT / "README.md").read_text()
     assert all(f"make {target}\n" in readme for target in (*called, "e2e", "demo"))
     assert any(step.get("run") == ".ci/run" for step in workflow("ci.yml")["jobs"]["test"]["steps"])
