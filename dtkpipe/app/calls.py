@@ -77,7 +77,9 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
     if _there(place, engine, name)[1]:
         return ""
     said = f"the answer was HTTP {status}" if status else f"{receiver.title} took the call"
-    log = f"kubectl -n {place.namespace} logs {receiver.logs.format(name)}" if receiver.logs else "its log"
+    log = f"the log of {receiver.title}"
+    if receiver.logs:
+        log = f"kubectl -n {place.namespace} logs {receiver.logs.format(name)}"
     raise AnswerIsNoError(f"trigger `{name}` did not ring within {_SECONDS:.0f} s", said, hint=f"{log} says why")
 
 

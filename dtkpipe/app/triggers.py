@@ -177,10 +177,9 @@ def _can_ring(bell: Bell, place: Place) -> None:
     receiver = RECEIVERS[bell.receiver]
     for resource in _RINGS[bell.receiver]:
         if resource.plural not in place.cluster.served(resource.api):
-            title = receiver.title.replace("Argo's server", "Argo Workflows")
             raise UnsupportedError(
-                f"{title} is not on this cluster", f"needed: {resource.words} in {resource.api}",
-                hint=f"install {title}",
+                f"{receiver.part_of} is not on this cluster", f"needed: {resource.words} in {resource.api}",
+                hint=f"install {receiver.part_of}",
             )  # fmt: skip
     with suppress(NotAllowedError):
         if bell.receiver == "argo-events" and not place.cluster.find(EVENT_BUSES, _BUS, place.namespace):

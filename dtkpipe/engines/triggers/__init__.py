@@ -22,6 +22,8 @@ class Receiver:
     """What receives the calls of a forge on a cluster."""
 
     title: str
+    part_of: str
+    """What has to be installed for it."""
     engine: str
     """On which the planner runs."""
     rings: Callable[[Schedule, Bell], tuple[Object, ...]]
@@ -35,9 +37,12 @@ class Receiver:
 
 
 RECEIVERS: Mapping[str, Receiver] = {
-    "argo": Receiver(title="Argo's server", engine="argo", rings=argo_server.rings, own_secret=False),
+    "argo": Receiver(
+        title="Argo's server", part_of="Argo Workflows", engine="argo", rings=argo_server.rings, own_secret=False
+    ),
     "tekton": Receiver(
         title="Tekton Triggers",
+        part_of="Tekton Triggers",
         engine="tekton",
         rings=tekton_triggers.rings,
         service=tekton_triggers.SERVICE,
@@ -45,6 +50,7 @@ RECEIVERS: Mapping[str, Receiver] = {
     ),
     "argo-events": Receiver(
         title="Argo Events",
+        part_of="Argo Events",
         engine="argo",
         rings=argo_events.rings,
         service=argo_events.SERVICE,
