@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dtkpipe.app import bell as ringing
 from dtkpipe.app import node_kernels, schedules
 from dtkpipe.app.clusters import Place
-from dtkpipe.app.schedules import KINDS, every
+from dtkpipe.app.schedules import every
 from dtkpipe.app.triggers import BELLS, NODE_KERNEL, RELEASE, WEBHOOK_CLIENTS, bell_of, called_at, on_of, secret_of
-from dtkpipe.clients.cluster import SECRETS, Object
+from dtkpipe.clients.cluster import JOBS, SECRETS, Object
 from dtkpipe.clients.webhook import send
 from dtkpipe.engines.schedules import BY_HAND, SCHEDULE
 from dtkpipe.engines.triggers import RECEIVERS
@@ -31,23 +31,23 @@ def try_out(place: Place, name: str, url: str, say: Callable[[str], None]) -> st
     that nobody calls, AnswerIsNoError where nothing rings, NothingSelectedError where no node says its kernel,
     UnreachableError.
     """
-    engine, one = schedules.existing(place, name, trigger=True)
+    _, one = schedules.existing(place, name, trigger=True)
     on = on_of(one)
     if on not in (RELEASE, NODE_KERNEL):
-        return _ring_as_forge(place, engine, one, url, say)
+        return _ring_as_forge(place, one, url, say)
     if url:
         raise UsageError(f"--url is not for a trigger on {on}", "nobody calls it", hint="leave it out")
     if on == RELEASE:
         say("it plans at once, whatever the update graph lists")
-        return ringing.start(place, name, by=BY_HAND)
+        return ringing.start(place, one, by=BY_HAND)
     kernels = node_kernels.there(place.cluster, say)
     if not kernels:
         raise NothingSelectedError("no node says which kernel it runs", f"looked at the nodes of {place.cluster.host}")
     say(f"it plans at once, for the kernels of all nodes: {', '.join(map(str, kernels))}")
-    return ringing.start(place, name, kernels=kernels, by=BY_HAND)
+    return ringing.start(place, one, kernels=kernels, by=BY_HAND)
 
 
-def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callable[[str], None]) -> str:
+def _ring_as_forge(place: Place, one: Object, url: str, say: Callable[[str], None]) -> str:
     """Send a push, signed as the forge signs it, to `url`, or with none to the Service that takes it."""
     name, bell = str(one["metadata"]["name"]), bell_of(one)
     receiver = RECEIVERS[bell.receiver]
@@ -58,7 +58,7 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
     branch = next(iter(bell.refs), "") or "main"
     files = tuple(path.replace("*", "x") for path in bell.paths)
     call = push(bell.repository, f"refs/heads/{branch}", branch, _secret(place, bell), files)
-    planners, rang = _there(place, engine, name)
+    planners, rang = _there(place, bell, name)
     say(f"a push to {branch} of {bell.repository.path}, signed as {TITLES[bell.repository.forge]} does")
     status = 0
     if url:
@@ -68,13 +68,11 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
         place.cluster.post(place.namespace, receiver.service.format(name), call.body, call.headers)
     if rang:
         say("its bell was on already: the call adds nothing to it")
-    starts = place.cluster.watch(
-        KINDS[engine].starts, place.namespace, labels=f"{SCHEDULE}={name}", until=time.monotonic() + _SECONDS
-    )
+    starts = place.cluster.watch(JOBS, place.namespace, labels=f"{SCHEDULE}={name}", until=time.monotonic() + _SECONDS)
     new = (str(seen["metadata"]["name"]) for _, seen in starts if seen["metadata"]["uid"] not in planners)
     if planner := next(new, ""):
         return planner
-    if _there(place, engine, name)[1]:
+    if _there(place, bell, name)[1]:
         return ""
     said = f"the answer was HTTP {status}" if status else f"{receiver.title} took the call"
     log = f"the log of {receiver.title}"
@@ -83,10 +81,10 @@ def _ring_as_forge(place: Place, engine: str, one: Object, url: str, say: Callab
     raise AnswerIsNoError(f"trigger `{name}` did not ring within {_SECONDS:.0f} s", said, hint=f"{log} says why")
 
 
-def _there(place: Place, engine: str, name: str) -> tuple[set[str], bool]:
+def _there(place: Place, bell: Bell, name: str) -> tuple[set[str], bool]:
     """Return the uids of the planners that there are, and whether the bell is on."""
-    planners = {str(one["metadata"]["uid"]) for one in every(place, KINDS[engine].starts, f"{SCHEDULE}={name}")}
-    return planners, bool(every(place, BELLS[engine], f"{BELL_OF}={name}"))
+    planners = {str(one["metadata"]["uid"]) for one in every(place, JOBS, f"{SCHEDULE}={name}")}
+    return planners, bool(every(place, BELLS[bell.receiver], f"{BELL_OF}={name}"))
 
 
 def _secret(place: Place, bell: Bell) -> str:

@@ -29,7 +29,7 @@ def watch(place: Place, name: str, debounce: float, say: Say) -> None:
     place.cluster.be_patient()
     for kernels in batches(place.cluster, debounce, say):
         say(f"new on nodes: {', '.join(map(str, kernels))}")
-        say(f"started {bell.start(place, name, kernels=kernels)}")
+        say(f"started {bell.start(place, bell.fires(place, name), kernels=kernels)}")
 
 
 def batches(cluster: Cluster, debounce: float, say: Say) -> Iterator[list[Kernel]]:

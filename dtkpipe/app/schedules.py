@@ -50,8 +50,10 @@ _MOST = 900_000
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What an engine's schedules are, and what they start."""
+    """What schedules are, and what they start."""
 
+    engine: str
+    """Whose schedules are so."""
     crons: Resource
     starts: Resource
     last: str
@@ -59,9 +61,13 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
-    "argo": Kind(crons=CRON_WORKFLOWS, starts=WORKFLOWS, last="lastScheduledTime"),
-    "tekton": Kind(crons=CRON_JOBS, starts=JOBS, last="lastScheduleTime"),
+    one.engine: one
+    for one in (
+        Kind(engine="argo", crons=CRON_WORKFLOWS, starts=WORKFLOWS, last="lastScheduledTime"),
+        Kind(engine="tekton", crons=CRON_JOBS, starts=JOBS, last="lastScheduleTime"),
+    )
 }
+"""By engine. Triggers that a watcher fires are of the second kind on each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +207,7 @@ def check(wanted: Schedule, engine: Engine, place: Place, pipeline: str, how: st
     for called, there in (("schedule", find(place, wanted.name)), ("trigger", find(place, wanted.name, trigger=True))):
         if there:
             raise ExistsError(
-                f"there is a {called} `{wanted.name}` already: {there[0]}", f"in: {place}",
+                f"there is a {called} `{wanted.name}` already", f"in: {place}",
                 hint=f"dtkpipe {called} delete {wanted.name} -n {place.namespace}, or another name",
             )  # fmt: skip
     installed(place, engine, pipeline, how)
@@ -248,8 +254,8 @@ class Listed:
 def listed(place: Place, now: datetime) -> list[Listed]:
     """Return all schedules of a namespace, by name."""
     found = [
-        of(place, engine, one, now)
-        for engine, kind in KINDS.items()
+        of(place, kind, one, now)
+        for kind in KINDS.values()
         for one in every(place, kind.crons, f"{SCHEDULE},!{TRIGGER}")
     ]
     return sorted(found, key=lambda one: (one.name, one.engine))
@@ -257,10 +263,10 @@ def listed(place: Place, now: datetime) -> list[Listed]:
 
 def suspend(place: Place, name: str, *, suspended: bool) -> bool:
     """Let a schedule fire no more, or again. False: it was so already. Raises NotFoundError."""
-    engine, one = existing(place, name)
+    kind, one = existing(place, name)
     if bool(one["spec"].get("suspend")) == suspended:
         return False
-    place.cluster.patch(KINDS[engine].crons, name, place.namespace, {"spec": {"suspend": suspended}})
+    place.cluster.patch(kind.crons, name, place.namespace, {"spec": {"suspend": suspended}})
     return True
 
 
@@ -269,12 +275,11 @@ def delete(place: Place, name: str) -> None:
     remove_all(place, *existing(place, name))
 
 
-def remove_all(place: Place, engine: str, one: Object) -> None:
+def remove_all(place: Place, kind: Kind, one: Object) -> None:
     """Delete what fires, and all that belongs to it."""
     name = one["metadata"]["name"]
-    remove(place, KINDS[engine].crons, one)
-    templates = (WORKFLOW_TEMPLATES,) if engine == "argo" else ()
-    for resource in (*templates, CONFIG_MAPS):
+    remove(place, kind.crons, one)
+    for resource in (WORKFLOW_TEMPLATES, CONFIG_MAPS):
         for held in every(place, resource, f"{SCHEDULE}={name}"):
             remove(place, resource, held)
 
@@ -296,25 +301,25 @@ def every(place: Place, resource: Resource, labels: str) -> list[Object]:
         return []  # nobody has a right to what is not there
 
 
-def find(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Object] | None:
-    """Return the engine and the object of a schedule, or of a trigger; None where there is none."""
+def find(place: Place, name: str, *, trigger: bool = False) -> tuple[Kind, Object] | None:
+    """Return the kind and the object of a schedule, or of a trigger; None where there is none."""
     refused: NotAllowedError | None = None
-    for engine, kind in KINDS.items() if _NAME.fullmatch(name) else ():
+    for kind in KINDS.values() if _NAME.fullmatch(name) else ():
         try:
             one = place.cluster.find(kind.crons, name, place.namespace)
-        except NotAllowedError as error:  # what runs in pods may look at what is its engine's alone
+        except NotAllowedError as error:  # one may have rights to what is one engine's alone
             refused = error if kind.crons.plural in place.cluster.served(kind.crons.api) else refused
             continue
         labels = (one["metadata"].get("labels") or {}) if one else {}
         if one and SCHEDULE in labels and (TRIGGER in labels) is trigger:
-            return engine, one
+            return kind, one
     if refused:
         raise refused
     return None
 
 
-def existing(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Object]:
-    """Return the engine and the object of a schedule, or of a trigger. Raises NotFoundError."""
+def existing(place: Place, name: str, *, trigger: bool = False) -> tuple[Kind, Object]:
+    """Return the kind and the object of a schedule, or of a trigger. Raises NotFoundError."""
     if found := find(place, name, trigger=trigger):
         return found
     import difflib
@@ -328,16 +333,16 @@ def existing(place: Place, name: str, *, trigger: bool = False) -> tuple[str, Ob
     )  # fmt: skip
 
 
-def of(place: Place, engine: str, one: Object, now: datetime) -> Listed:
+def of(place: Place, kind: Kind, one: Object, now: datetime) -> Listed:
     """Return how a schedule stands, from its object."""
-    kind, spec, status = KINDS[engine], one["spec"], one.get("status") or {}
+    spec, status = one["spec"], one.get("status") or {}
     name, suspended = str(one["metadata"]["name"]), bool(spec.get("suspend"))
-    expression = spec["schedule"] if engine == "tekton" else spec["schedules"][0]
+    expression = spec.get("schedule") or spec["schedules"][0]
     zone = str(spec.get("timeZone") or spec.get("timezone") or "UTC")
     last = _last_start(place, kind, name)
     refused = [str(said.get("message")) for said in status.get("conditions") or () if said.get("status") == "True"]
     return Listed(
-        name=name, engine=engine, cron=expression, zone=zone, suspended=suspended,
+        name=name, engine=kind.engine, cron=expression, zone=zone, suspended=suspended,
         next=None if suspended else Cron(expression, zone).next(now).astimezone(UTC),
         last=datetime.fromisoformat(fired) if (fired := status.get(kind.last) or last.when) else None,
         outcome=refused[0] if refused else last.outcome, run=last.run,

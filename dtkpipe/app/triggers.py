@@ -1,7 +1,7 @@
 """Triggers on a cluster: made, listed with their last outcome, deleted.
 
-A trigger is a schedule that something else fires: on pushes a bell, on new kernels a watcher. Only that on new releases
-fires at its times, and asks the update graph before it plans.
+A trigger is a schedule that a watcher fires, on a bell or on a new kernel. Only that on new releases fires at its
+times, and asks the update graph before it plans.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from dtkpipe.app import schedules
 from dtkpipe.app.clusters import Engine, Place
@@ -23,7 +24,7 @@ from dtkpipe.clients.cluster import (
     EVENT_BUSES,
     EVENT_LISTENERS,
     EVENT_SOURCES,
-    JOBS,
+    LEASES,
     SECRETS,
     SENSORS,
     SERVICE_ACCOUNTS,
@@ -32,17 +33,15 @@ from dtkpipe.clients.cluster import (
     WORKFLOWS,
     Object,
     Resource,
-    resource_of,
 )
 from dtkpipe.engines import watching
 from dtkpipe.engines.rights import BELL, CALLERS, PLANNER, SEEN, WATCHER
 from dtkpipe.engines.schedules import KERNELS, KERNELS_ENV, RUNG_BY, RUNG_BY_ENV, SCHEDULE, TRIGGER, Schedule
 from dtkpipe.engines.schedules import render as render_schedule
 from dtkpipe.engines.triggers import RECEIVERS, render
-from dtkpipe.engines.triggers.bell import SECRET_KEY, Bell, bell_name
+from dtkpipe.engines.triggers.bell import RECEIVER, SECRET_KEY, Bell, bell_name
 from dtkpipe.engines.triggers.tekton_triggers import LISTENER, listener
 from dtkpipe.errors import (
-    ExistsError,
     NotAllowedError,
     NotFoundError,
     UnsupportedError,
@@ -58,8 +57,8 @@ RELEASE, NODE_KERNEL = "release", "node-kernel"
 WEBHOOK_CLIENTS = "argo-workflows-webhook-clients"
 """The Secret in which Argo's server has what forges sign with: account -> `{type, secret}`."""
 _NOTE = "dtkpipe.io/rings"
-BELLS: Mapping[str, Resource] = {"argo": WORKFLOWS, "tekton": JOBS}
-"""What an engine's bells are."""
+BELLS: Mapping[str, Resource] = {"argo": WORKFLOWS, "tekton": LEASES, "argo-events": LEASES}
+"""Receiver -> what its bells are."""
 _RINGS: Mapping[str, tuple[Resource, ...]] = {
     "argo": (WORKFLOW_EVENT_BINDINGS,),
     "tekton": (TRIGGERS,),
@@ -115,7 +114,10 @@ def on_node_kernel(planner: Planner, debounce: int) -> Trigger:
     if planner.matrix.request.kernels:
         raise UsageError("--kernel is not for --on node-kernel", "kernels are those of the nodes", hint="leave it out")
     whole = schedules.schedule(planner, schedules.NO_TIMES)
-    planned = _planned(NODE_KERNEL, "answer", whole, planner.namespace, told=_TOLD_KERNELS, suspended=True)
+    planned = _planned(
+        NODE_KERNEL, "answer", whole, planner.namespace, suspended=True, told=_TOLD_KERNELS,
+        notes=_note({"engine": planner.engine.name}),
+    )  # fmt: skip
     watch = _program("watch", planned.name, planner.namespace, f"--debounce={debounce}")
     objects = (*render_schedule(planned, planner.engine.name), watching.watcher(planned, watch))
     return Trigger(schedule=planned, objects=objects, account=WATCHER)
@@ -130,13 +132,19 @@ def rung(rings: Rings, receiver: str) -> Trigger:
     }  # fmt: skip
     planned = _planned(
         rings.on, "answer", schedules.schedule(planner, schedules.NO_TIMES), planner.namespace, suspended=True,
-        told=_TOLD, notes={_NOTE: json.dumps(note, sort_keys=True)},
+        told=_TOLD, notes=_note(note),
     )  # fmt: skip
+    listen = ["dtkpipe", "trigger", "listen", receiver, "--namespace", planner.namespace]
+    watcher = watching.bell_watcher(receiver, planner.namespace, planned, listen)
     return Trigger(
-        schedule=planned, bell=bell, account=BELL if receiver == "tekton" else CALLERS[bell.repository.forge],
-        objects=render(planned, bell, _program("ring", planned.name, planner.namespace)),
-        shared=(listener(planner.namespace),) if receiver == "tekton" else (),
+        schedule=planned, bell=bell, account=CALLERS[bell.repository.forge] if receiver == "argo" else BELL,
+        objects=render(planned, bell),
+        shared=(listener(planner.namespace), watcher) if receiver == "tekton" else (watcher,),
     )  # fmt: skip
+
+
+def _note(note: Mapping[str, object]) -> dict[str, str]:
+    return {_NOTE: json.dumps(note, sort_keys=True)}
 
 
 def _planned(
@@ -168,9 +176,8 @@ def create(wanted: Trigger, engine: Engine, place: Place, pipeline: str, how: st
     if wanted.bell:
         _see_secret(wanted.bell, place)
     schedules.make(place, wanted.objects, dry_run=dry_run)
-    for one in () if dry_run else wanted.shared:
-        with suppress(ExistsError):
-            place.cluster.create(resource_of(one), one, place.namespace)
+    for one in wanted.shared:
+        place.cluster.apply(one, place.namespace, dry_run=dry_run)
 
 
 def _can_ring(bell: Bell, place: Place) -> None:
@@ -233,8 +240,8 @@ class Rung:
 def listed(place: Place, now: datetime) -> list[Rung]:
     """Return all triggers of a namespace, by name."""
     found = [
-        _rung_of(place, one, schedules.of(place, engine, one, now))
-        for engine, kind in KINDS.items()
+        _rung_of(place, one, schedules.of(place, kind, one, now))
+        for kind in KINDS.values()
         for one in schedules.every(place, kind.crons, TRIGGER)
     ]
     return sorted(found, key=lambda one: (one.planned.name, one.planned.engine))
@@ -242,11 +249,19 @@ def listed(place: Place, now: datetime) -> list[Rung]:
 
 def _rung_of(place: Place, one: Object, planned: Listed) -> Rung:
     on = on_of(one)
-    if on != NODE_KERNEL:
-        return Rung(on=on, planned=planned, bell=None if on == RELEASE else bell_of(one))
-    watchers = schedules.every(place, DEPLOYMENTS, f"{SCHEDULE}={planned.name}")
-    running = [watcher for watcher in watchers if (watcher.get("status") or {}).get("readyReplicas")]
-    return Rung(on=on, planned=planned, watched=bool(running))
+    if on == RELEASE:
+        return Rung(on=on, planned=planned)
+    if on == NODE_KERNEL:
+        engine = str(_noted(one).get("engine") or planned.engine)
+        watched = _watched(place, f"{SCHEDULE}={planned.name}")
+        return Rung(on=on, planned=dataclasses.replace(planned, engine=engine), watched=watched)
+    bell = bell_of(one)
+    return Rung(on=on, planned=planned, bell=bell, watched=_watched(place, f"{RECEIVER}={bell.receiver}"))
+
+
+def _watched(place: Place, labels: str) -> bool:
+    watchers = schedules.every(place, DEPLOYMENTS, labels)
+    return any((one.get("status") or {}).get("readyReplicas") for one in watchers)
 
 
 def on_of(one: Object) -> str:
@@ -256,9 +271,8 @@ def on_of(one: Object) -> str:
 
 def bell_of(one: Object) -> Bell:
     """Return what rings, from the object that fires. Raises NotFoundError where somebody took that away."""
-    note = (one["metadata"].get("annotations") or {}).get(_NOTE, "")
     try:
-        told = json.loads(note)
+        told = _noted(one)
         repository = Repository(str(told["forge"]), str(told["host"]), str(told["repo"]))
         RECEIVERS[told["engine"]]  # and none of a newer dtkpipe
         return Bell(
@@ -273,28 +287,42 @@ def bell_of(one: Object) -> Bell:
         ) from error  # fmt: skip
 
 
+def _noted(one: Object) -> dict[str, Any]:
+    """Return what `trigger create` has noted; nothing where somebody took that away."""
+    try:
+        told = json.loads((one["metadata"].get("annotations") or {}).get(_NOTE, "{}"))
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def delete(place: Place, name: str) -> None:
     """Delete a trigger and what belongs to it, what rings it too; cells at work go on. Raises NotFoundError."""
-    engine, one = schedules.existing(place, name, trigger=True)
+    kind, one = schedules.existing(place, name, trigger=True)
     on = on_of(one)
     if on in (PUSH, CATALOG):
-        _remove_bell(place, engine, name)
+        _remove_bell(place, name, str(_noted(one).get("engine")))
     if on == NODE_KERNEL:
         for watcher in schedules.every(place, DEPLOYMENTS, f"{SCHEDULE}={name}"):
             schedules.remove(place, DEPLOYMENTS, watcher)
-    schedules.remove_all(place, engine, one)
+    schedules.remove_all(place, kind, one)
     if on == RELEASE:
         _forget(place, name)
 
 
-def _remove_bell(place: Place, engine: str, name: str) -> None:
+def _remove_bell(place: Place, name: str, noted: str) -> None:
+    """Take away what makes a trigger's bell, and the bell; with the last one of a receiver, what they share."""
     for receiver, kinds in _RINGS.items():
-        for kind in kinds if RECEIVERS[receiver].engine == engine else ():
-            for ring in schedules.every(place, kind, f"{SCHEDULE}={name},{TRIGGER}"):
-                schedules.remove(place, kind, ring)
-    if engine == "tekton" and not schedules.every(place, TRIGGERS, TRIGGER):
-        place.cluster.delete(EVENT_LISTENERS, LISTENER, place.namespace)
-    place.cluster.delete(BELLS[engine], bell_name(name), place.namespace)
+        rings = [(kind, one) for kind in kinds for one in schedules.every(place, kind, f"{SCHEDULE}={name},{TRIGGER}")]
+        for kind, ring in rings:
+            schedules.remove(place, kind, ring)
+        if not rings and receiver != noted:
+            continue
+        place.cluster.delete(BELLS[receiver], bell_name(name), place.namespace)
+        if not schedules.every(place, kinds[0], TRIGGER):
+            place.cluster.delete(DEPLOYMENTS, watching.bell_watcher_name(receiver), place.namespace)
+            if receiver == "tekton":
+                place.cluster.delete(EVENT_LISTENERS, LISTENER, place.namespace)
 
 
 def _forget(place: Place, name: str) -> None:

@@ -257,11 +257,10 @@ def _document(one: Rung) -> dict[str, Any]:
 
 def _what(one: Rung) -> str:
     """Return what is looked at."""
-    if one.bell:
-        return _repository(one)
     if one.on == "release":
         return f"update graph, {one.planned.cron}"
-    return "nodes" if one.watched else "nodes: nobody watches"
+    seen = _repository(one) or "nodes"
+    return seen if one.watched else f"{seen}: nobody watches"
 
 
 def _repository(one: Rung) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,15 +21,21 @@ if TYPE_CHECKING:
 
 def register(trigger: typer.Typer) -> None:
     """Add the commands."""
-    for command in (ring, answer, look, watch):
+    for command in (listen, answer, look, watch):
         trigger.command(hidden=True)(command)
 
 
-def ring(*, name: Name, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None) -> None:
-    """Start the planner of a trigger when the one before has ended: what its bell runs."""
+def listen(
+    *,
+    receiver: Annotated[Literal["argo", "argo-events", "tekton"], typer.Argument(help="What makes the bells")],
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = None,
+) -> None:
+    """Start the planner of each trigger whose bell is on: what the Deployment of a receiver's bells runs."""
     from dtkpipe.app import bell
 
-    print(f"started {bell.ring(place(namespace, context, kubeconfig), name)}")
+    bell.watch(place(namespace, context, kubeconfig), receiver, say)
 
 
 def answer(

@@ -19,13 +19,13 @@ EXECUTOR = "dtkpipe-executor"
 PLANNER = "dtkpipe-planner"
 """The account of schedules and triggers: it submits matrices."""
 WATCHER = "dtkpipe-watcher"
-"""The account of what watches nodes for kernels that are new."""
+"""The account of what watches for triggers: bells, and nodes for kernels that are new."""
 SEEN = "dtkpipe-seen"
 """The ConfigMap in which triggers on new releases keep what they saw: trigger -> digest."""
 BELL = "dtkpipe-bell"
-"""The account of Tekton's event listener: it rings."""
+"""The account of what rings for Tekton's event listener and for Argo Events."""
 CALLERS = {"github": "dtkpipe-github", "gitlab": "dtkpipe-gitlab"}
-"""Forge -> the account that Argo's server rings as when that one has called; Argo Events as that of GitHub."""
+"""Forge -> the account that Argo's server rings as when that one has called."""
 
 
 class Scope(Enum):
@@ -82,16 +82,17 @@ def _planned(resource: str, engine: str, *verbs: str, why: str) -> Right:
 
 _MAKE = "to make a run for each cell, and see how it ends; it changes and ends none"
 _INSTALLED = "to see that the pipeline is installed, and in which version"
-_PLANS = "a trigger's bell starts the planner, one at a time"
+_TURN = "to start one after the other"
 _STARTS = "to start the planner, as its trigger says it"
 _LISTEN = "to know which triggers there are, and what they ask for"
 _RING = "to make the bell of a trigger: an object with a fixed name, and nothing that came with a call in it"
+_HEAR = "to hear bells, and switch off those that are answered"
 
 
-def _caller(forge: str, also: str = "") -> Account:
+def _caller(forge: str) -> Account:
     return Account(
         name=CALLERS[forge], engine="argo",
-        what=f"Argo's server, when {TITLES[forge]} has called and its signature is right{also}",
+        what=f"Argo's server, when {TITLES[forge]} has called and its signature is right",
         rights=(
             _planned("workfloweventbindings.argoproj.io", "argo", "list", why=_LISTEN),
             _planned("workflowtemplates.argoproj.io", "argo", "get", why=_LISTEN),
@@ -187,9 +188,6 @@ ACCOUNTS = (
         rights=(
             _planned("workflows.argoproj.io", "argo", "create", "get", "list", "watch", why=_MAKE),
             _planned("workflowtemplates.argoproj.io", "argo", "get", why=_INSTALLED),
-            _planned("cronworkflows.argoproj.io", "argo", "get", why=_PLANS),
-            _planned("cronjobs.batch", "tekton", "get", why=_PLANS),
-            _planned("jobs.batch", "tekton", "create", "get", "list", "watch", why=_PLANS),
             _planned("pipelineruns.tekton.dev", "tekton", "create", "get", "list", "watch", why=_MAKE),
             _planned("pipelines.tekton.dev", "tekton", "get", why=_INSTALLED),
             _planned("taskruns.tekton.dev", "tekton", "list", why="the parts of a run: how each task ended"),
@@ -202,27 +200,27 @@ ACCOUNTS = (
             ),
             _planned(
                 "leases.coordination.k8s.io", "", "create", "get", "list", "watch", "patch", "update", "delete",
-                why="the lock: one run at a time for one module and kernel",
+                why="the lock: one run at a time for one module and kernel; and to see that a bell is off",
             ),
         ),
     ),
     Account(
         name=WATCHER,
-        what="triggers on new kernels: it watches nodes, and starts a planner when one has a kernel that none had",
+        what="triggers: it watches bells, and nodes for a kernel that none had, and starts planners",
         rights=(
             Right(
                 resource="nodes", verbs=("list", "watch"), scope=Scope.CLUSTER, why="to see which kernels they run",
             ),
-            _planned("cronworkflows.argoproj.io", "argo", "get", why=_STARTS),
-            _planned("workflows.argoproj.io", "argo", "create", why=_STARTS),
-            _planned("cronjobs.batch", "tekton", "get", why=_STARTS),
-            _planned("jobs.batch", "tekton", "create", why=_STARTS),
+            _planned("cronjobs.batch", "", "get", why=_STARTS),
+            _planned("jobs.batch", "", "create", why=_STARTS),
+            _planned("jobs.batch", "", "get", "list", "watch", why=_TURN),
+            _planned("leases.coordination.k8s.io", "", "get", "list", "watch", "delete", why=_HEAR),
+            _planned("workflows.argoproj.io", "argo", "get", "list", "watch", "delete", why=f"{_HEAR}: Argo's server"),
         ),
     ),
     Account(
         name=BELL,
-        engine="tekton",
-        what="Tekton's event listener, which makes a Job when a forge has called",
+        what="what listens for forges: Tekton's event listener, and the Sensors of Argo Events",
         rights=(
             *(
                 _planned(f"{one}.triggers.tekton.dev", "tekton", "get", "list", "watch", why=_LISTEN)
@@ -235,10 +233,10 @@ ACCOUNTS = (
                 )
                 for one in ("clusterinterceptors", "clustertriggerbindings")
             ),
-            _planned("jobs.batch", "tekton", "create", why=_RING),
+            _planned("leases.coordination.k8s.io", "", "create", why=_RING),
         ),
     ),
-    _caller("github", ", and Argo Events"),
+    _caller("github"),
     _caller("gitlab"),
     Account(
         name="dtkpipe-driver",

@@ -11,8 +11,8 @@ from typing import Any
 
 import urllib3
 
-from dtkpipe.app.schedules import KINDS
 from dtkpipe.app.triggers import BELLS, WEBHOOK_CLIENTS
+from dtkpipe.clients.cluster import JOBS
 from dtkpipe.engines.schedules import SCHEDULE
 from dtkpipe.engines.triggers import RECEIVERS
 from dtkpipe.engines.triggers.bell import bell_name
@@ -67,8 +67,8 @@ class Bells:
         found = self.cells.cluster.kubectl.json("get", kind, "-n", self.cells.namespace, *labels)["items"]
         return [str(one["metadata"]["name"]) for one in found]
 
-    def planners(self, receiver: str, name: str) -> list[str]:
-        found = self.names(KINDS[RECEIVERS[receiver].engine].starts.words, "-l", f"{SCHEDULE}={name}")
+    def planners(self, name: str) -> list[str]:
+        found = self.names(JOBS.words, "-l", f"{SCHEDULE}={name}")
         self.seen.update(found)
         return found
 
@@ -76,7 +76,7 @@ class Bells:
         return self.cells.runs(RECEIVERS[receiver].engine, case)
 
     def bell(self, receiver: str, name: str) -> bool:
-        return bell_name(name) in self.names(BELLS[RECEIVERS[receiver].engine].words)
+        return bell_name(name) in self.names(BELLS[receiver].words)
 
     def url(self, receiver: str, name: str) -> str:
         """Where calls of a trigger go, as soon as somebody listens there."""
@@ -89,7 +89,7 @@ class Bells:
         """Wait until so many planners were started, and nothing is at work; return the outcome of the last one."""
 
         def look() -> str:
-            planners, outcome = len(self.planners(receiver, name)), str(self.listed(name)["outcome"])
+            planners, outcome = len(self.planners(name)), str(self.listed(name)["outcome"])
             if planners < rung or outcome == "running" or self.bell(receiver, name):
                 raise NotYet(f"{planners} planners, {outcome}")
             return outcome

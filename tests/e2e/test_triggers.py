@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from dtkpipe.engines.triggers import RECEIVERS
+from dtkpipe.engines.watching import bell_watcher_name
 from dtkpipe.values.image import ImageRef
 from tests.e2e.bells import BUSY, SECONDS, SECRET, Bells, post, ringing
 from tests.e2e.cluster.git import GitServer
@@ -38,6 +39,7 @@ def hello(bells: Bells, receiver: str) -> Iterator[str]:
     bells.create(name, receiver, name)
     yield name
     assert bells.trigger("delete", name).code == 0
+    assert bell_watcher_name(receiver) not in bells.names("deployments"), "nobody needs it now"
 
 
 @every
@@ -87,10 +89,29 @@ def test_what_may_not_ring_does_not(bells: Bells, receiver: str, hello: str) -> 
         unsigned = what in ("no signature", "a wrong signature")
         post(url, call if unsigned else call.signed(SECRET))
     time.sleep(5)
-    assert (bells.bell(receiver, hello), bells.planners(receiver, hello)) == (False, []), "something rang"
+    assert (bells.bell(receiver, hello), bells.planners(hello)) == (False, []), "something rang"
     assert post(url, right.signed(SECRET)) < 300
     bells.quiet(receiver, hello, rung=1)
-    assert len(bells.planners(receiver, hello)) == 1
+    assert len(bells.planners(hello)) == 1
+
+
+@pytest.mark.parametrize("receiver", ["argo", "tekton"])
+def test_a_bell_waits_for_its_watcher(bells: Bells, receiver: str, hello: str) -> None:
+    cluster, url = bells.cells.cluster, bells.url(receiver, hello)
+
+    def watchers(number: int) -> None:
+        what = (f"deployment/{bell_watcher_name(receiver)}", f"--replicas={number}")
+        cluster.kubectl("-n", bells.cells.namespace, "scale", *what)
+        cluster.wait(f"{number} watch", lambda: bells.listed(hello)["watched"] is bool(number), SECONDS)
+
+    watchers(0)
+    assert post(url, push("github", bells.path).signed(SECRET)) < 300
+    cluster.wait("it rings", lambda: bells.bell(receiver, hello), SECONDS)
+    assert f"/{bells.path}: nobody watches" in bells.trigger("list").out
+    assert bells.planners(hello) == []
+    watchers(1)
+    assert bells.quiet(receiver, hello, rung=1) == "succeeded"
+    assert len(bells.planners(hello)) == 1
 
 
 @every
@@ -111,7 +132,7 @@ def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, receiver: str) -> No
         commit["added"] = ["modules/second.yaml"]
         post(url, push("github", path, commits=[commit]).signed(SECRET))
         assert bells.quiet(receiver, name, rung=1) == "succeeded"
-        assert (len(bells.planners(receiver, name)), len(bells.runs(receiver, name))) == (1, 2)
+        assert (len(bells.planners(name)), len(bells.runs(receiver, name))) == (1, 2)
         assert bells.listed(name)["on"] == "catalog"
     finally:
         assert bells.trigger("delete", name).code == 0
@@ -145,7 +166,7 @@ def test_gitlab_rings_for_the_files_that_count(bells: Bells, receiver: str) -> N
         for call in silent:
             post(url, call)
         time.sleep(5)
-        assert (bells.bell(receiver, name), bells.planners(receiver, name)) == (False, []), "something rang"
+        assert (bells.bell(receiver, name), bells.planners(name)) == (False, []), "something rang"
         cut = push("gitlab", path, commits=[readme], total_commits_count=40)
         assert post(url, cut.signed(SECRET)) < 300, "of which not all is said"
         assert bells.quiet(receiver, name, rung=1) == "succeeded"

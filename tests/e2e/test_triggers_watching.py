@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from dtkpipe.app.clusters import ENGINES
-from dtkpipe.app.schedules import KINDS
 from dtkpipe.engines.rights import SEEN
 from dtkpipe.engines.schedules import SCHEDULE
 from dtkpipe.values.image import ImageRef
@@ -60,8 +59,8 @@ class Watched:
         return dict(one)
 
     def planners(self, name: str) -> set[str]:
-        kind = KINDS[self.engine].starts.words
-        found = self.kubectl_json("get", kind, "-l", f"{SCHEDULE}={name}")["items"]
+        kinds = "jobs,workflows" if self.engine == "argo" else "jobs"
+        found = self.kubectl_json("get", kinds, "-l", f"{SCHEDULE}={name}")["items"]
         self.seen.update(str(one["metadata"]["name"]) for one in found)
         return {one for one in self.seen if one.startswith(f"{name}-")}
 
@@ -92,8 +91,8 @@ class Watched:
 
     def left(self, name: str) -> list[str]:
         """What is left of a trigger but what its engine clears away after it."""
-        kinds = ["configmaps", "deployments", KINDS[self.engine].crons.words]
-        kinds += ["workflowtemplates"] if self.engine == "argo" else []
+        kinds = ["configmaps", "deployments", "cronjobs"]
+        kinds += ["cronworkflows", "workflowtemplates"] if self.engine == "argo" else []
         found = self.kubectl_json("get", ",".join(kinds), "-l", f"{SCHEDULE}={name}")["items"]
         return [f"{one['kind']}/{one['metadata']['name']}" for one in found]
 

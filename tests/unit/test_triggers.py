@@ -11,6 +11,7 @@ import pytest
 
 from dtkpipe.app import bell
 from dtkpipe.app.matrix.outcome import ExitCode
+from dtkpipe.engines.rights import WATCHER
 from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
 from tests.fixtures.cli import Cli
@@ -49,18 +50,34 @@ def selector(objects: list[dict[str, Any]]) -> str:
 def test_only_modules_of_the_repository_are_planned(desk: Cli, engine: str) -> None:
     objects = rendered(desk, engine)
     assert list(of(objects, "ConfigMap")["data"]) == ["modules.one-0.yaml"]
-    cron = of(objects, "CronWorkflow" if engine == "argo" else "CronJob")
-    assert cron["spec"]["suspend"] is True
+    assert of(objects, "CronJob")["spec"]["suspend"] is True
     assert '"org/one"' in selector(objects)
     assert {one["metadata"]["labels"].get("dtkpipe.io/trigger", "push") for one in objects} == {"push"}
+
+
+@pytest.mark.parametrize("engine", ["argo", "tekton"])
+def test_all_bells_of_a_receiver_have_one_watcher(desk: Cli, engine: str) -> None:
+    watcher = of(rendered(desk, engine), "Deployment")
+    pod = watcher["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"] == ["trigger", "listen", engine, "--namespace", "here"]
+    assert "dtkpipe.io/schedule" not in json.dumps(watcher), "it is no trigger's own"
+    assert (pod["serviceAccountName"], "secret" in json.dumps(pod)) == (WATCHER, False)
+    objects = {one["kind"]: one for one in rendered(desk, engine)}
+    bell = (
+        objects["WorkflowEventBinding"]["spec"]["submit"] if engine == "argo"
+        else objects["Trigger"]["spec"]["template"]["spec"]["resourcetemplates"][0]
+    )  # fmt: skip
+    labels = {key: value.strip('"') for key, value in bell["metadata"]["labels"].items()}
+    assert labels == {"dtkpipe.io/bell": "hello", "dtkpipe.io/receiver": engine}
+    assert watcher["spec"]["selector"]["matchLabels"]["dtkpipe.io/receiver"] == engine
 
 
 def test_nothing_of_a_call_goes_into_what_it_makes(desk: Cli) -> None:
     trigger = of(rendered(desk, "tekton"), "Trigger")
     assert trigger["spec"]["bindings"] == []
-    (job,) = trigger["spec"]["template"]["spec"]["resourcetemplates"]
-    assert "$(" not in json.dumps(job)
-    assert job["metadata"]["name"] == "hello-bell"
+    (bell,) = trigger["spec"]["template"]["spec"]["resourcetemplates"]
+    assert "$(" not in json.dumps(bell)
+    assert (bell["kind"], bell["metadata"]["name"], bell["spec"]) == ("Lease", "hello-bell", {}), "nothing in it runs"
     binding = rendered(desk, "argo")[-1]
     assert "arguments" not in binding["spec"]["submit"]
     assert binding["spec"]["submit"]["metadata"]["name"] == '"hello-bell"'

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dtkpipe.app import bell, calls, node_kernels, triggers
+from dtkpipe.app import bell, calls, node_kernels, schedules, triggers
 from dtkpipe.app.clusters import Place
 from dtkpipe.clients.cluster import Cluster
 from dtkpipe.engines.rights import SEEN, WATCHER
@@ -39,7 +39,7 @@ def rendered(cli: Cli, on: str, engine: str, *words: str) -> dict[str, dict[str,
 
 
 def planner(objects: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The container of the planner."""
+    """The container of the planner. One that a watcher starts is a Job on each engine."""
     if job := objects.get("CronJob"):
         return dict(job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0])
     return dict(objects["WorkflowTemplate"]["spec"]["templates"][0]["container"])
@@ -65,7 +65,7 @@ def test_on_releases_it_fires_by_itself_and_asks_first(desk: Cli, engine: str) -
 @engines
 def test_on_kernels_it_is_fired_by_a_watcher(desk: Cli, engine: str) -> None:
     objects = rendered(desk, "node-kernel", engine, "--debounce", "7")
-    assert objects["CronWorkflow" if engine == "argo" else "CronJob"]["spec"]["suspend"] is True
+    assert objects["CronJob"]["spec"]["suspend"] is True
     assert [one["name"] for one in planner(objects)["env"] if "valueFrom" in one] == ["RUNG_BY", "KERNELS"]
     spec = objects["Deployment"]["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
@@ -187,8 +187,8 @@ def place(api: FakeApi, folder: Path) -> Place:
     return Place(Cluster(api.kubeconfig(folder / "kubeconfig")), "here")
 
 
-def fires(on: str, engine: str) -> Answer:
-    """The object that fires."""
+def fires(on: str, engine: str = "tekton") -> Answer:
+    """The object that fires: by watchers one of Kubernetes."""
     labels = {"dtkpipe.io/schedule": "mine", "dtkpipe.io/trigger": on}
     metadata = {"name": "mine", "uid": "uid-mine", "labels": labels}
     if engine == "argo":
@@ -205,27 +205,28 @@ FORBIDDEN = refusal(403, "Forbidden", "cronworkflows is forbidden")
 MADE = Answer(201, {"metadata": {"name": "mine-x"}})
 
 
-@engines
-def test_a_planner_is_told_its_kernels_by_its_pod(api: FakeApi, tmp_path: Path, engine: str) -> None:
-    """With the rights of one engine alone, as accounts in pods have them."""
-    answers = [fires("node-kernel", "argo")]
-    if engine == "tekton":
-        served = Answer(200, {"resources": [{"name": "cronworkflows", "kind": "CronWorkflow"}]})
-        answers = [FORBIDDEN, served, fires("node-kernel", "tekton")]
-    api.give(*answers, MADE)
-    assert bell.start(place(api, tmp_path), "mine", kernels=[Kernel(OLD), Kernel(NEW)]) == "mine-x"
+def test_a_planner_is_told_its_kernels_by_its_pod(api: FakeApi, tmp_path: Path) -> None:
+    api.give(fires("node-kernel"), MADE)
+    where = place(api, tmp_path)
+    assert bell.start(where, bell.fires(where, "mine"), kernels=[Kernel(OLD), Kernel(NEW)]) == "mine-x"
     made = api.asked[-1].body
-    pod = made["spec"]["podMetadata"] if engine == "argo" else made["spec"]["template"]["metadata"]
-    assert pod["annotations"] == {"dtkpipe.io/kernels": f"{OLD},{NEW}"}
+    assert made["spec"]["template"]["metadata"]["annotations"] == {"dtkpipe.io/kernels": f"{OLD},{NEW}"}
     assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-mine"
-    assert "5.14.0" not in json.dumps({key: value for key, value in made["spec"].items() if key == "arguments"})
+    assert "5.14.0" not in json.dumps(made["spec"]["template"]["spec"])
+
+
+@pytest.mark.parametrize("engine", ["argo", "tekton"])
+def test_with_the_rights_of_one_engine_its_triggers_are_found(api: FakeApi, tmp_path: Path, engine: str) -> None:
+    served = Answer(200, {"resources": [{"name": "cronworkflows"}, {"name": "cronjobs"}]})
+    api.give(*((fires("release", "argo"),) if engine == "argo" else (FORBIDDEN, served, fires("release", "tekton"))))
+    assert schedules.existing(place(api, tmp_path), "mine", trigger=True)[0].engine == engine
 
 
 def test_who_may_look_at_nothing_hears_it(api: FakeApi, tmp_path: Path) -> None:
     served = Answer(200, {"resources": [{"name": "cronworkflows"}, {"name": "cronjobs"}]})
     api.give(FORBIDDEN, served, FORBIDDEN, served)
     with pytest.raises(NotAllowedError):
-        bell.start(place(api, tmp_path), "mine")
+        schedules.existing(place(api, tmp_path), "mine", trigger=True)
 
 
 def test_the_watcher_starts_a_planner_and_goes_on(
@@ -233,13 +234,14 @@ def test_the_watcher_starts_a_planner_and_goes_on(
 ) -> None:
     started: list[list[str]] = []
 
-    def start(_place: object, _name: str, kernels: list[Kernel]) -> str:
+    def start(_place: object, _one: object, kernels: list[Kernel]) -> str:
         started.append([str(one) for one in kernels])
         if len(started) == 2:
             raise NotAllowedError("enough of it")
         return "mine-x"
 
     monkeypatch.setattr(bell, "start", start)
+    monkeypatch.setattr(bell, "fires", lambda _place, name: {"metadata": {"name": name}})
     quiet = Answer(lines=[])
     api.give(
         items(1, node("a", OLD)), items(1, node("a", OLD)), quiet, items(2, node("a", OLD)),
@@ -268,7 +270,6 @@ def test_a_planner_plans_the_kernels_that_it_is_told(
     """Here no module is for them, or no release has them: that ends before a registry is asked."""
     Shelf.at(cli.here).module("one", more="kernels: {min: '99'}\n")
     place(api, tmp_path)
-    api.give(fires("node-kernel", "argo"), refusal(404, "NotFound", "no bell"))
     answer = cli(
         "trigger", "answer", "mine", "-n", "here", "--", "--engine", "argo", "-n", "here", "--lock", "lock",
         "--modules", "modules/*", "--releases", "4.17.1", "--arch", "x86_64", "--push-to", "127.0.0.1:9/org",
@@ -280,16 +281,17 @@ def test_a_planner_plans_the_kernels_that_it_is_told(
 
 def test_a_test_plans_at_once(api: FakeApi, tmp_path: Path) -> None:
     where, said = place(api, tmp_path), list[str]()
-    api.give(fires("release", "argo"), fires("release", "argo"), MADE)
+    api.give(fires("release", "argo"), MADE)
     assert calls.try_out(where, "mine", "", said.append) == "mine-x"
     assert "at once" in said[-1]
     assert api.asked[-1].body["spec"]["podMetadata"]["labels"]["dtkpipe.io/rung-by"] == "hand"
     api.answers.clear()
-    api.give(fires("node-kernel", "argo"), items(1, node("a", OLD)), fires("node-kernel", "argo"), MADE)
+    none = refusal(404, "NotFound", "no CronWorkflow")
+    api.give(none, fires("node-kernel"), items(1, node("a", OLD)), MADE)
     assert calls.try_out(where, "mine", "", said.append) == "mine-x"
     assert OLD in said[-1]
     api.answers.clear()
-    api.give(fires("node-kernel", "argo"), items(1, node("a", "")))
+    api.give(none, fires("node-kernel"), items(1, node("a", "")))
     with pytest.raises(NothingSelectedError):
         calls.try_out(where, "mine", "", said.append)
     api.answers.clear()
@@ -301,11 +303,11 @@ def test_a_test_plans_at_once(api: FakeApi, tmp_path: Path) -> None:
 def test_the_last_one_takes_along_what_was_seen(api: FakeApi, tmp_path: Path) -> None:
     where, none, gone = place(api, tmp_path), items(1), Answer(200, {})
     another = items(1, {"metadata": {"name": "another"}, "spec": {}})
-    api.give(fires("release", "tekton"), gone, none, another, gone)
+    api.give(fires("release", "tekton"), gone, none, none, another, gone)
     api.answers.appendleft(refusal(404, "NotFound", "no such kind"))
     triggers.delete(where, "mine")
     assert (api.asked[-1].method, api.asked[-1].body) == ("PATCH", {"data": {"mine": None}})
     api.answers.clear()
-    api.give(refusal(404, "NotFound", "none"), fires("release", "tekton"), gone, none, none, none, gone)
+    api.give(refusal(404, "NotFound", "none"), fires("release", "tekton"), gone, none, none, none, none, gone)
     triggers.delete(where, "mine")
     assert (api.asked[-1].method, api.asked[-1].path.rpartition("/")[2]) == ("DELETE", SEEN)

@@ -1,16 +1,17 @@
-"""Triggers as objects of an engine: a schedule without times, and a bell that fires it. Pure.
+"""Triggers on pushes as objects: a schedule without times, and what makes the bell that fires it. Pure.
 
 A bell is an object with a fixed name, made by what receives the calls of a forge. A call that finds it there adds
-nothing. Nothing of a call goes into it: what was pushed is read from the repository. docs/adr/0016-bells.md says why.
+nothing. Nothing of a call goes into it: what was pushed is read from the repository. A watcher sees it, and starts the
+planner. docs/adr/0016-bells.md says why.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dtkpipe.engines.rendered import Object, carried
+from dtkpipe.engines.rendered import Object
 from dtkpipe.engines.schedules import Schedule
 from dtkpipe.engines.schedules import render as render_schedule
 from dtkpipe.engines.triggers import argo_events, argo_server, tekton_triggers
@@ -25,9 +26,9 @@ class Receiver:
     part_of: str
     """What has to be installed for it."""
     engine: str
-    """On which the planner runs."""
+    """On which the runs are."""
     rings: Callable[[Schedule, Bell], tuple[Object, ...]]
-    """Makes the objects that make the bell, of a schedule whose argv is what the bell runs."""
+    """Returns the objects that make the bell."""
     own_secret: bool = True
     """Each trigger names the Secret with what its forge signs with."""
     service: str = ""
@@ -60,12 +61,11 @@ RECEIVERS: Mapping[str, Receiver] = {
 """By the name that `--engine` has for it."""
 
 
-def render(schedule: Schedule, bell: Bell, ring: Sequence[str]) -> tuple[Object, ...]:
-    """Return the objects of a trigger in the order in which they are made. `ring` is what the bell runs.
+def render(schedule: Schedule, bell: Bell) -> tuple[Object, ...]:
+    """Return the objects of a trigger in the order in which they are made.
 
     Raises UsageError for names and words that Kubernetes or Argo would not take as data.
     """
-    carried({f"word {number}": word for number, word in enumerate(ring, 1)})
     receiver = RECEIVERS[bell.receiver]
-    rung = dataclasses.replace(schedule, argv=ring, bare=True, notes={})
-    return (*render_schedule(schedule, receiver.engine), *receiver.rings(rung, bell))
+    rings = receiver.rings(dataclasses.replace(schedule, notes={}), bell)
+    return (*render_schedule(schedule, receiver.engine), *rings)

@@ -1,4 +1,4 @@
-"""What rings where Argo Events receives the calls (v1alpha1: EventSource, Sensor): the bell is a Workflow. Pure.
+"""What rings where Argo Events receives the calls (v1alpha1: EventSource, Sensor): the bell is a Lease. Pure.
 
 Types: argo-events, pkg/apis/events/v1alpha1. Argo Events makes a Deployment and a Service of an EventSource, and a
 Deployment of a Sensor; an EventBus carries the call from one to the other. The Sensor filters in Lua, which it gives
@@ -8,18 +8,15 @@ the call as `event`: `headers` and `body`.
 from __future__ import annotations
 
 from dtkpipe.engines.rendered import Object
-from dtkpipe.engines.rights import CALLERS, TASK
+from dtkpipe.engines.rights import BELL, TASK
 from dtkpipe.engines.schedules import Schedule, schedule_object
 from dtkpipe.engines.triggers.bell import (
-    BELL_OF,
     EVENTS,
     SECRET_KEY,
     Bell,
-    bell_name,
     default_too,
+    lease,
     ref_names,
-    template_name,
-    workflow_template,
 )
 from dtkpipe.errors import UnsupportedError, UsageError
 from dtkpipe.values.forge import GITHUB
@@ -42,8 +39,8 @@ end
 """
 
 
-def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
-    """Return the template of the bell, what receives and what makes the bell.
+def rings(trigger: Schedule, bell: Bell) -> tuple[Object, ...]:
+    """Return what receives, and what makes the bell.
 
     Raises UnsupportedError for GitLab, whose token Argo Events looks at only where it has made the webhook itself
     (argo-events 1.9.6, pkg/eventsources/sources/gitlab/start.go), UsageError for too long a name.
@@ -54,30 +51,35 @@ def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
             "GitLab's token is looked at only where Argo Events has made the webhook itself",
             hint="--engine argo: Argo's server checks it",
         )
-    if len(rung.name) > _NAME_LIMIT:
+    if len(trigger.name) > _NAME_LIMIT:
         raise UsageError(
-            f"`{rung.name}` is too long a name with Argo Events", f"it makes a Service of it; at most {_NAME_LIMIT}"
+            f"`{trigger.name}` is too long a name with Argo Events", f"it makes a Service of it; at most {_NAME_LIMIT}"
         )
-    source = schedule_object("argoproj.io/v1alpha1", "EventSource", rung.name, rung)
+    source = schedule_object("argoproj.io/v1alpha1", "EventSource", trigger.name, trigger)
     source["spec"] = {
         "service": {"ports": [{"port": _PORT, "targetPort": _PORT}]},
         "template": _template(TASK),
         GITHUB: {_EVENT: _receives(bell)},
     }
-    sensor = schedule_object("argoproj.io/v1alpha1", "Sensor", rung.name, rung)
+    sensor = schedule_object("argoproj.io/v1alpha1", "Sensor", trigger.name, trigger)
     sensor["spec"] = {
-        "template": _template(CALLERS[GITHUB]),
+        "template": _template(BELL),
         "dependencies": [
             {
-                "name": _EVENT, "eventSourceName": rung.name, "eventName": _EVENT,
+                "name": _EVENT, "eventSourceName": trigger.name, "eventName": _EVENT,
                 "filters": {"script": _lua(bell)},
             }
         ],
         "triggers": [
-            {"template": {"name": "bell", "k8s": {"operation": "create", "source": {"resource": _bell(rung)}}}}
+            {
+                "template": {
+                    "name": "bell",
+                    "k8s": {"operation": "create", "source": {"resource": lease(trigger, bell.receiver)}},
+                }
+            }
         ],
     }  # fmt: skip
-    return (workflow_template(rung), source, sensor)
+    return (source, sensor)
 
 
 def _receives(bell: Bell) -> Object:
@@ -100,17 +102,6 @@ def _template(account: str) -> Object:
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         },
-    }  # fmt: skip
-
-
-def _bell(rung: Schedule) -> Object:
-    return {
-        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
-        "metadata": {
-            "name": bell_name(rung.name),
-            "labels": {"app.kubernetes.io/managed-by": "dtkpipe", BELL_OF: rung.name},
-        },
-        "spec": {"workflowTemplateRef": {"name": template_name(rung)}},
     }  # fmt: skip
 
 

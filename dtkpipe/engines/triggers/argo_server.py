@@ -1,36 +1,41 @@
-"""What rings where Argo's server receives the calls (WorkflowEventBinding): the bell is a Workflow. Pure."""
+"""What rings where Argo's server receives the calls (WorkflowEventBinding): the bell is a Workflow that waits. Pure."""
 
 from __future__ import annotations
 
 from dtkpipe.engines.rendered import Object
-from dtkpipe.engines.schedules import Schedule, schedule_object
+from dtkpipe.engines.schedules import DAY, Schedule, held, schedule_object
 from dtkpipe.engines.triggers.bell import (
-    BELL_OF,
     EVENTS,
     Bell,
     alive,
+    bell_labels,
     bell_name,
     pattern,
     refs,
-    template_name,
     text,
-    workflow_template,
 )
 from dtkpipe.values.forge import GITHUB
 
 
-def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
-    """Return the template of the bell, and the binding."""
-    made = schedule_object("argoproj.io/v1alpha1", "WorkflowEventBinding", rung.name, rung)
+def rings(trigger: Schedule, bell: Bell) -> tuple[Object, ...]:
+    """Return the template of the bell, and the binding: Argo's server makes nothing but Workflows."""
+    name = f"{held(trigger)}-bell"
+    template = schedule_object("argoproj.io/v1alpha1", "WorkflowTemplate", name, trigger)
+    template["spec"] = {
+        "entrypoint": "bell", "templates": [{"name": "bell", "suspend": {}}], "activeDeadlineSeconds": DAY,
+        "ttlStrategy": {"secondsAfterCompletion": 0},
+    }  # fmt: skip
+    labels = {key: text(value) for key, value in bell_labels(trigger.name, bell.receiver).items()}
+    made = schedule_object("argoproj.io/v1alpha1", "WorkflowEventBinding", trigger.name, trigger)
     made["spec"] = {
         "event": {"selector": _expr(bell)},
         "submit": {
-            "workflowTemplateRef": {"name": template_name(rung)},
+            "workflowTemplateRef": {"name": name},
             # Each is an expression: a name that is text has to be quoted.
-            "metadata": {"name": text(bell_name(rung.name)), "labels": {BELL_OF: text(rung.name)}},
+            "metadata": {"name": text(bell_name(trigger.name)), "labels": labels},
         },
     }
-    return (workflow_template(rung), made)
+    return (template, made)
 
 
 def _expr(bell: Bell) -> str:

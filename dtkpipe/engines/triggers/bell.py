@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dtkpipe.engines.rendered import Object
-from dtkpipe.engines.schedules import DAY, Schedule, held, schedule_object, workflow
+from dtkpipe.engines.schedules import Schedule
 from dtkpipe.values.forge import GITHUB, GITLAB, NO_COMMIT, Repository
 
 BELL_OF = "dtkpipe.io/bell"
 """Label of a bell: the name of its trigger."""
+RECEIVER = "dtkpipe.io/receiver"
+"""Label of a bell, and of what listens to it: what made it, one of RECEIVERS."""
 SECRET_KEY = "token"  # noqa: S105 - a name
 """Where the Secret of a trigger has what the forge signs with."""
 EVENTS: Mapping[str, Sequence[str]] = {GITHUB: ["push"], GITLAB: ["Push Hook", "Tag Push Hook"]}
 """Forge -> the events that ring, as the header of a call has them."""
-KEPT = 0
-"""Seconds that a bell which has rung is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,24 +41,15 @@ def bell_name(trigger: str) -> str:
     return f"{trigger}-bell"
 
 
-def bell_labels(trigger: str) -> dict[str, str]:
-    """Return the labels of a bell's pod."""
-    return {"app.kubernetes.io/name": "bell", BELL_OF: trigger}
+def bell_labels(trigger: str, receiver: str) -> dict[str, str]:
+    """Return the labels of a bell."""
+    return {BELL_OF: trigger, RECEIVER: receiver}
 
 
-def workflow_template(rung: Schedule) -> Object:
-    """Return the WorkflowTemplate of bells on Argo."""
-    made = schedule_object("argoproj.io/v1alpha1", "WorkflowTemplate", template_name(rung), rung)
-    made["spec"] = {
-        **workflow(rung, bell_labels(rung.name)), "activeDeadlineSeconds": DAY,
-        "ttlStrategy": {"secondsAfterCompletion": KEPT},
-    }  # fmt: skip
-    return made
-
-
-def template_name(schedule: Schedule) -> str:
-    """Return the name of that."""
-    return f"{held(schedule)}-bell"
+def lease(trigger: Schedule, receiver: str) -> Object:
+    """Return a bell as a Lease: a name that is taken, and nothing that runs."""
+    metadata = {"name": bell_name(trigger.name), "labels": bell_labels(trigger.name, receiver)}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
 
 
 def ref_names(bell: Bell) -> list[str]:

@@ -1,19 +1,16 @@
-"""What rings where Tekton Triggers receives the calls (v1beta1: Trigger, EventListener): the bell is a Job. Pure."""
+"""What rings where Tekton Triggers receives the calls (v1beta1: Trigger, EventListener): the bell is a Lease. Pure."""
 
 from __future__ import annotations
 
 from dtkpipe.engines.rendered import Object
 from dtkpipe.engines.rights import BELL
-from dtkpipe.engines.schedules import Schedule, job, schedule_object
+from dtkpipe.engines.schedules import Schedule, schedule_object
 from dtkpipe.engines.triggers.bell import (
-    BELL_OF,
     EVENTS,
-    KEPT,
     SECRET_KEY,
     Bell,
     alive,
-    bell_labels,
-    bell_name,
+    lease,
     pattern,
     refs,
     text,
@@ -42,9 +39,9 @@ def listener(namespace: str) -> Object:
     }  # fmt: skip
 
 
-def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
+def rings(trigger: Schedule, bell: Bell) -> tuple[Object, ...]:
     """Return the Trigger."""
-    made = schedule_object("triggers.tekton.dev/v1beta1", "Trigger", rung.name, rung)
+    made = schedule_object("triggers.tekton.dev/v1beta1", "Trigger", trigger.name, trigger)
     signed = {"secretRef": {"secretName": bell.secret, "secretKey": SECRET_KEY}}
     forge = bell.repository.forge
     made["spec"] = {
@@ -62,19 +59,9 @@ def rings(rung: Schedule, bell: Bell) -> tuple[Object, ...]:
             },
         ],
         "bindings": [],
-        "template": {"spec": {"resourcetemplates": [_bell_job(rung)]}},
+        "template": {"spec": {"resourcetemplates": [lease(trigger, bell.receiver)]}},
     }
     return (made,)
-
-
-def _bell_job(rung: Schedule) -> Object:
-    return {
-        "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": {
-            "name": bell_name(rung.name), "labels": {"app.kubernetes.io/managed-by": "dtkpipe", BELL_OF: rung.name},
-        },
-        "spec": job(rung, bell_labels(rung.name), backoffLimit=3, ttlSecondsAfterFinished=KEPT),
-    }  # fmt: skip
 
 
 def _cel(bell: Bell) -> str:
