@@ -15,9 +15,9 @@ from threading import Thread
 from dtkpipe.app.clusters import Place
 from dtkpipe.app.matrix.outcome import ExitCode
 from dtkpipe.app.schedules import every, state_of
-from dtkpipe.app.triggers import BELLS, bell_of
+from dtkpipe.app.triggers import BELLS
 from dtkpipe.clients.cluster import CRON_JOBS, CRON_WORKFLOWS, JOBS, WORKFLOWS, Object, Resource, resource_of
-from dtkpipe.engines.schedules import BY_HAND, KERNELS, RUNG_BY, SCHEDULE, TRIGGER
+from dtkpipe.engines.schedules import KERNELS, RUNG_BY, SCHEDULE, TRIGGER
 from dtkpipe.engines.triggers.bell import BELL_OF, RECEIVER, bell_name
 from dtkpipe.errors import ConflictError, DtkpipeError, NotFoundError, UnreachableError
 from dtkpipe.values.kernel import Kernel
@@ -135,15 +135,10 @@ def _planner(one: Object, by: str, notes: Mapping[str, str]) -> Object:
     return {**made, "apiVersion": JOBS.api, "kind": JOBS.kind, "spec": {**job, "template": pod}}
 
 
-def off(place: Place, name: str, bell: str) -> None:
-    """Return when the bell with that uid is off, so that the next push rings again; at once where it is no uid.
-
-    Raises NotFoundError for a trigger that is gone.
-    """
+def off(place: Place, name: str, receiver: str, bell: str) -> None:
+    """Return when the bell with that uid is off, so that the next push rings again."""
     place.cluster.be_patient()
-    if bell not in ("", BY_HAND):
-        receiver = bell_of(fires(place, name)).receiver
-        _until(place, BELLS[receiver], bell_name(name), bell)
+    _until(place, BELLS[receiver], bell_name(name), bell)
 
 
 def again(plan: Callable[[], ExitCode], say: Say) -> ExitCode:

@@ -131,8 +131,8 @@ def rung(rings: Rings, receiver: str) -> Trigger:
         "repo": bell.repository.path, "refs": list(bell.refs), "paths": list(bell.paths), "secret": bell.secret,
     }  # fmt: skip
     planned = _planned(
-        rings.on, "answer", schedules.schedule(planner, schedules.NO_TIMES), planner.namespace, suspended=True,
-        told=_TOLD, notes=_note(note),
+        rings.on, "answer", schedules.schedule(planner, schedules.NO_TIMES), planner.namespace,
+        f"--receiver={receiver}", suspended=True, told=_TOLD, notes=_note(note),
     )  # fmt: skip
     listen = ["dtkpipe", "trigger", "listen", receiver, "--namespace", planner.namespace]
     watcher = watching.bell_watcher(receiver, planner.namespace, planned, listen)
@@ -148,11 +148,11 @@ def _note(note: Mapping[str, object]) -> dict[str, str]:
 
 
 def _planned(
-    on: str, verb: str, whole: Schedule, namespace: str, *, told: Mapping[str, str], suspended: bool = False,
+    on: str, verb: str, whole: Schedule, namespace: str, *more: str, told: Mapping[str, str], suspended: bool = False,
     notes: Mapping[str, str] | None = None,
 ) -> Schedule:  # fmt: skip
     """Return the schedule of a trigger: its planner does `dtkpipe trigger VERB` with the matrix behind it."""
-    argv = [*_program(verb, whole.name, namespace), "--", *whole.argv[3:]]
+    argv = [*_program(verb, whole.name, namespace, *more), "--", *whole.argv[3:]]
     return dataclasses.replace(whole, trigger=on, argv=argv, told=told, suspended=suspended, notes=notes or {})
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dtkpipe.app.new_releases import Question
 
 
+Receiver = Literal["argo", "argo-events", "tekton"]
+
+
 def register(trigger: typer.Typer) -> None:
     """Add the commands."""
     for command in (listen, answer, look, watch):
@@ -27,7 +30,7 @@ def register(trigger: typer.Typer) -> None:
 
 def listen(
     *,
-    receiver: Annotated[Literal["argo", "argo-events", "tekton"], typer.Argument(help="What makes the bells")],
+    receiver: Annotated[Receiver, typer.Argument(help="What makes the bells")],
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = None,
@@ -39,9 +42,15 @@ def listen(
 
 
 def answer(
-    *, name: Name, words: Words, namespace: Namespace = "", context: Context = "", kubeconfig: Kubeconfig = None
+    *,
+    name: Name,
+    words: Words,
+    receiver: Annotated[Receiver | None, typer.Option(help="What made the bell, if there is one")] = None,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = None,
 ) -> int:
-    """Submit the matrix of a trigger as soon as its bell is off, if it has one: what its planner runs.
+    """Submit the matrix of a trigger as soon as its bell is off: what its planner runs.
 
     Of the matrix only the kernels that its pod was told, if it was told any; also those that are newer than the lock.
     """
@@ -52,7 +61,8 @@ def answer(
     from dtkpipe.values.kernel import Kernel
 
     kernels = [Kernel.parse(text) for text in os.environ.get(KERNELS_ENV, "").split(",") if text]
-    bell.off(place(namespace, context, kubeconfig), name, os.environ.get(RUNG_BY_ENV, ""))
+    if receiver:
+        bell.off(place(namespace, context, kubeconfig), name, receiver, os.environ.get(RUNG_BY_ENV, ""))
     only = [f"--kernel={one}" for one in kernels]
 
     def plan() -> ExitCode:
