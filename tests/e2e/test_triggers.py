@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from dtkpipe.engines.triggers import RECEIVERS
+from dtkpipe.engines.triggers.bell import RECEIVER
 from dtkpipe.engines.watching import bell_watcher_name
 from dtkpipe.values.image import ImageRef
 from tests.e2e.bells import BUSY, SECONDS, SECRET, Bells, post, ringing
@@ -102,6 +103,8 @@ def test_a_bell_waits_for_its_watcher(bells: Bells, receiver: str, hello: str) -
     def watchers(number: int) -> None:
         what = (f"deployment/{bell_watcher_name(receiver)}", f"--replicas={number}")
         cluster.kubectl("-n", bells.cells.namespace, "scale", *what)
+        pods = ("pods", "-l", f"{RECEIVER}={receiver}")
+        cluster.wait(f"{number} pods", lambda: len(bells.names(*pods)) == number, SECONDS)
         cluster.wait(f"{number} watch", lambda: bells.listed(hello)["watched"] is bool(number), SECONDS)
 
     watchers(0)
@@ -126,7 +129,8 @@ def test_a_catalogue_is_read_as_it_is_by_then(bells: Bells, receiver: str) -> No
     assert made.code == 0, made.err
     try:
         url, commit = bells.url(receiver, name), {"added": [], "modified": ["README.md"], "removed": []}
-        post(url, push("github", path, commits=[commit]).signed(SECRET))
+        readme = push("github", path, commits=[commit]).signed(SECRET)
+        cells.cluster.wait("what has just begun to listen takes calls", lambda: post(url, readme) < 300, 60)
         cells.modules(f"{name}/modules", "second")
         cells.git.serve(f"github.com/{path}", folder)
         commit["added"] = ["modules/second.yaml"]
