@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 
 from tests.fixtures.cli import Cli, Said
 from tests.fixtures.openshift import KERNEL, RHCOS, Site, known
+from tests.fixtures.serving import Quiet, serving
 
 STREAM = "/apis/image.openshift.io/v1/namespaces/openshift/imagestreams/driver-toolkit"
 OTHER = "5.14.0-427.33.1.el9_4.x86_64"
@@ -53,8 +52,8 @@ def api(site: Site, cli: Cli, tmp_path: Path) -> Iterator[Api]:
         "--lock", site.folder,
     ])  # fmt: skip
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Quiet):
+        def _answer(self) -> None:
             path = self.path.partition("?")[0]
             allowed = not found.refused or not path.startswith(found.refused)
             there = path in found.answers and self.headers["Authorization"] == "Bearer t0ken"
@@ -64,18 +63,15 @@ def api(site: Site, cli: Cli, tmp_path: Path) -> Iterator[Api]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *words: object) -> None: ...
+        do_GET = _answer  # noqa: N815
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    kubeconfig.write_text(json.dumps({
-        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
-        "users": [{"name": "u", "user": {"token": "t0ken"}}],
-    }))  # fmt: skip
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield found
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as host:
+        kubeconfig.write_text(json.dumps({
+            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://{host}"}}],
+            "users": [{"name": "u", "user": {"token": "t0ken"}}],
+        }))  # fmt: skip
+        yield found
 
 
 def test_the_newest_of_the_cluster(site: Site, api: Api) -> None:

@@ -1,4 +1,4 @@
-"""Argo Workflows and Tekton Pipelines, installed from their own manifests."""
+"""Argo Workflows and Tekton Pipelines, installed from their own manifests, and quick to go on."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _IMAGES = (
     (r"cgr.dev/chainguard/busybox@sha256:[0-9a-f]+", f"{layout.REGISTRY}/busybox:1"),
     (r'"devel"', f'"{TEKTON_VERSION}"'),  # what upstream's release puts in
 )
+_FLAGS = ((r'(running-in-environment-with-injected-sidecars): "true"', r'\1: "false"'),)
+"""As docs/how-to/install-on-tekton.md has it, where nothing puts sidecars into pods."""
 _PARTS = ("100-namespace/*", "200-*", "201-*", "config-*", "300-crds/*", "500-webhooks.yaml")
 _TASK = """\
 apiVersion: tekton.dev/v1
@@ -76,7 +78,7 @@ def tekton(kubectl: Kubectl) -> None:
 def _tekton_manifests() -> Iterator[str]:
     for part in _PARTS:
         for path in sorted(TEKTON.yaml.glob(part)):
-            yield replaced(path.read_text(), _IMAGES)
+            yield replaced(path.read_text(), (*_IMAGES, *_FLAGS))
     for name in ("controller.yaml", "webhook.yaml"):
         yield from on_node0(replaced((TEKTON.yaml / name).read_text(), _IMAGES))
 
