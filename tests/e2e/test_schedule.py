@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dtkpipe.app.clusters import ENGINES
 from dtkpipe.app.schedules import KINDS
+from dtkpipe.clients.registry import Registry
 from dtkpipe.engines.schedules import SCHEDULE
 from dtkpipe.values.image import ImageRef
+from tests.e2e.archive import archive, told_of
 from tests.e2e.cells import Cells, cells
 from tests.e2e.cluster.git import GitServer
 from tests.e2e.cluster.target import Cluster
@@ -88,3 +91,25 @@ def test_it_fires_by_itself_and_says_how_it_ended(site: Cells, runner_image: Ima
     left = f"configmaps,{KINDS[engine].crons.words}" + (",workflowtemplates" if engine == "argo" else "")
     assert site.cluster.kubectl.json("get", left, "-n", site.namespace, "-l", f"{SCHEDULE}={name}")["items"] == []
     assert len(site.runs(engine, case)) == 2, "the cells' runs stay"
+
+
+def test_packages_are_looked_up_by_the_planner(
+    site: Cells, registry: LoopbackRegistry, runner_image: ImageRef, tmp_path: Path
+) -> None:
+    case = name = "package"
+    (site.cli.here / case).mkdir()
+    spec = "apiVersion: dtkpipe/v1\nname: bbswitch\nsource: {repo: 'apt:bbswitch-dkms/bookworm'}\n"
+    (site.cli.here / case / "bbswitch.yaml").write_text(spec)
+    with archive(site.cluster.address) as host:
+        runner = told_of(host, runner_image, Registry(registry.access), tmp_path)
+        made = create(site, runner, name, "tekton", case)
+        assert made.code == 0, made.err
+        try:
+            outcome = site.cluster.wait(
+                "it has ended", lambda: (said := listed(site, name)["outcome"]) != "running" and said, _SECONDS
+            )
+        finally:
+            assert schedule(site, "delete", name).code == 0
+    assert (outcome, len(site.runs("tekton", case))) == ("succeeded", 1)
+    plan = json.loads(site.cli("matrix", "plan", *site.matrix(case), "-o", "json", env=site.environ).out)
+    assert [one["state"] for one in plan["cells"]] == ["current"], "as this machine's apt sees it"

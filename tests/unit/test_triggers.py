@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from dtkpipe.app import bell
 from dtkpipe.app.matrix.outcome import ExitCode
+from dtkpipe.app.triggers import BELLS
+from dtkpipe.cli import trigger_pods
 from dtkpipe.engines.rights import WATCHER
+from dtkpipe.engines.triggers import RECEIVERS
 from dtkpipe.errors import RunUnknownError, UnreachableError, UsageError
 from dtkpipe.values.forge import Repository, place_of, push
 from tests.fixtures.cli import Cli
@@ -70,6 +73,10 @@ def test_all_bells_of_a_receiver_have_one_watcher(desk: Cli, engine: str) -> Non
     labels = {key: value.strip('"') for key, value in bell["metadata"]["labels"].items()}
     assert labels == {"dtkpipe.io/bell": "hello", "dtkpipe.io/receiver": engine}
     assert watcher["spec"]["selector"]["matchLabels"]["dtkpipe.io/receiver"] == engine
+
+
+def test_every_receiver_has_bells_and_somebody_who_listens() -> None:
+    assert set(get_args(trigger_pods.Receiver)) == set(BELLS) == set(RECEIVERS)
 
 
 def test_nothing_of_a_call_goes_into_what_it_makes(desk: Cli) -> None:
