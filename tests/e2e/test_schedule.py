@@ -111,5 +111,3 @@ def test_packages_are_looked_up_by_the_planner(
         finally:
             assert schedule(site, "delete", name).code == 0
     assert (outcome, len(site.runs("tekton", case))) == ("succeeded", 1)
-    plan = json.loads(site.cli("matrix", "plan", *site.matrix(case), "-o", "json", env=site.environ).out)
-    assert [one["state"] for one in plan["cells"]] == ["current"], "as this machine's apt sees it"
