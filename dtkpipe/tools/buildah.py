@@ -140,9 +140,9 @@ class Buildah:
             command += [f"--workingdir={workdir}"] if workdir else []
             before = [*rooted.prefix(), *_namespaces(network), *self._global(self.driver)]
             whole = [*before, *command, container, "--", *argv]
-            for _ in range(2):
+            for again in (True, False):
                 with process.start(whole, env=self._environment(), stderr=process.STDOUT) as started:
-                    begun = _pass_on(started.stdout, log)
+                    begun = _pass_on(started.stdout, log, again=again)
                 if begun or not started.returncode:
                     break
             return started.returncode
@@ -239,20 +239,23 @@ class Buildah:
             yield registries, connection
 
 
-def _pass_on(said: IO[bytes] | None, log: IO[bytes]) -> bool:
+def _pass_on(said: IO[bytes] | None, log: IO[bytes], *, again: bool) -> bool:
     """Copy what a program says; buildah's own words on how it ended, which come last, are left out.
 
-    Tell whether the program was begun at all.
+    Tell whether the program was begun at all. That it was not is left out as well where it is tried `again`.
     """
-    held, first = b"", b""
-    while line := said.readline(_LINE) if said else b"":
-        first = first or line
+    held, begun = b"", True
+    for number, line in enumerate(iter(lambda: said.readline(_LINE) if said else b"", b"")):
+        if number == 0 and _NOT_BEGUN.search(line.decode(errors="replace")):
+            begun = False
+            if again:
+                continue
         held += line
         if not _ENDED.fullmatch(line.strip()):
             log.write(held)
             log.flush()
             held = b""
-    return not _NOT_BEGUN.search(first.decode(errors="replace"))
+    return begun
 
 
 def _namespaces(network: bool) -> list[str | Path]:

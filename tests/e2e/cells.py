@@ -23,12 +23,14 @@ from tests.fixtures.registry import LoopbackRegistry
 _PROGRAM = """\
 import json, sys, time
 from dtkpipe.clients.registry import Registry
+from dtkpipe.source.fetch import resolve_commit
 from dtkpipe.values.access import RegistryAccess
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.kernel import Kernel
 from dtkpipe.values.key import KeyTag, content_key
 from dtkpipe.values.module import ModuleSpec
+from dtkpipe.values.source import Source
 
 file, *words = sys.argv[1:]
 given = dict(word.removeprefix("--").split("=", 1) for word in words)
@@ -40,7 +42,8 @@ if spec.name.startswith("slow"):
 if spec.name.startswith("bad"):
     sys.exit(print("error: the module cannot be built\\n  bad.c:7:1: error: 'gone' undeclared", flush=True) or 10)
 registry = Registry(RegistryAccess(insecure=tuple(json.loads(given["insecure-registries"]))))
-key = content_key(module=spec.name, commit=given["ref"], kernel=Kernel(given["kernel"]), arch=Arch.parse(given["arch"]),
+commit = given["ref"] or resolve_commit(Source.parse(given["repo"]))
+key = content_key(module=spec.name, commit=commit, kernel=Kernel(given["kernel"]), arch=Arch.parse(given["arch"]),
                   toolkit=toolkit, spec=spec, path=given["path"])
 repo = ImageRef.parse(given["push-to"])
 registry.push_artifact(repo, "application/vnd.example", {"a": b"a"}, tag=str(KeyTag(key, "unsigned")))
@@ -57,9 +60,9 @@ resolve = container(
     inputs={{name: ParamRef(name) for name in NAMES}},
     params=[Param(name=name, description=name, default="") for name in NAMES],
     results={{"TOOLKIT_DIGEST": "toolkit"}},
-    resources=Resources(cpu="20m", memory="48Mi", memory_limit="256Mi", scratch="64Mi"),
+    resources=Resources(cpu="20m", memory="48Mi", memory_limit="256Mi", scratch={scratch!r}),
 )
-cell = Pipeline("cell", "builds nothing", tasks=(resolve,))
+cell = Pipeline({name!r}, "builds nothing", tasks=(resolve,))
 """
 
 
@@ -89,6 +92,14 @@ class Cells:
     def commit(self) -> None:
         """Push a commit to the repository of the sources."""
         self.git.serve(f"github.com/{self.namespace}/source", self.cli.here / "source")
+
+    def pipeline(self, engine: str, name: str, runner: ImageRef, scratch: str = "64Mi") -> None:
+        """Write the pipeline of a cell to `<name>.py`, and install it."""
+        text = _PIPELINE.format(name=name, image=str(runner), program=_PROGRAM, scratch=scratch)
+        (self.cli.here / f"{name}.py").write_text(text)
+        compiled = self.cli("compile", "--engine", engine, "--pipeline", f"{name}.py")
+        assert compiled.code == 0, compiled.err
+        self.cluster.kubectl("apply", "-n", self.namespace, "-f", "-", stdin=compiled.out)
 
     def kernels(self, number: int) -> None:
         """Write a lock of so many releases, each with a kernel of its own."""
@@ -146,8 +157,6 @@ def cells(
     name = f"t-{secrets.token_hex(4)}"
     (folder / "here").mkdir()
     made = Cells(cluster, name, registry, git, Cli(folder / "here", folder / "home"))
-    pipeline = made.cli.here / "cell.py"
-    pipeline.write_text(_PIPELINE.format(image=str(runner), program=_PROGRAM))
     cluster.kubectl("create", "namespace", name)
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=baseline")
     own = ("-n", name, "--target-namespace", f"{name}-drivers")
@@ -155,9 +164,7 @@ def cells(
         for engine in engines:
             said = made.cli("install", "--engine", engine, *own, "--runner-image", str(runner), env=cluster.environ)
             assert said.code == 0, said.err
-            compiled = made.cli("compile", "--engine", engine, "--pipeline", "cell.py")
-            assert compiled.code == 0, compiled.err
-            cluster.kubectl("apply", "-n", name, "-f", "-", stdin=compiled.out)
+            made.pipeline(engine, "cell", runner)
         yield made
     finally:
         for engine in engines:

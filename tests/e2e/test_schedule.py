@@ -41,9 +41,9 @@ def schedule(site: Cells, verb: str, *words: str, after: tuple[str, ...] = ()) -
     return site.ask("schedule", verb, *words, after=after)
 
 
-def create(site: Cells, runner: ImageRef, name: str, engine: str, case: str) -> Said:
+def create(site: Cells, runner: ImageRef, name: str, engine: str, case: str, pipeline: str = "cell") -> Said:
     words = (name, "--cron", "* * * * *", "--timezone", "Europe/Berlin", "--engine", engine)
-    after = (*site.matrix(case), "--pipeline", "cell.py")
+    after = (*site.matrix(case), "--pipeline", f"{pipeline}.py")
     return schedule(site, "create", *words, "--runner-image", str(runner), after=after)
 
 
@@ -102,7 +102,8 @@ def test_packages_are_looked_up_by_the_planner(
     (site.cli.here / case / "bbswitch.yaml").write_text(spec)
     with archive(site.cluster.address) as host:
         runner = told_of(host, runner_image, Registry(registry.access), tmp_path)
-        made = create(site, runner, name, "tekton", case)
+        site.pipeline("tekton", "packaged", runner, scratch="512Mi")  # it holds the archive's index
+        made = create(site, runner, name, "tekton", case, "packaged")
         assert made.code == 0, made.err
         try:
             outcome = site.cluster.wait(
@@ -111,3 +112,5 @@ def test_packages_are_looked_up_by_the_planner(
         finally:
             assert schedule(site, "delete", name).code == 0
     assert (outcome, len(site.runs("tekton", case))) == ("succeeded", 1)
+    plan = json.loads(site.cli("matrix", "plan", *site.matrix(case), "-o", "json", env=site.environ).out)
+    assert [one["state"] for one in plan["cells"]] == ["current"], "it was built of the package that the archive has"
