@@ -22,6 +22,7 @@ from tests.fixtures.registry import LoopbackRegistry
 
 _PROGRAM = """\
 import json, sys, time
+from pathlib import Path
 from dtkpipe.clients.registry import Registry
 from dtkpipe.source.fetch import resolve_commit
 from dtkpipe.values.access import RegistryAccess
@@ -42,7 +43,7 @@ if spec.name.startswith("slow"):
 if spec.name.startswith("bad"):
     sys.exit(print("error: the module cannot be built\\n  bad.c:7:1: error: 'gone' undeclared", flush=True) or 10)
 registry = Registry(RegistryAccess(insecure=tuple(json.loads(given["insecure-registries"]))))
-commit = given["ref"] or resolve_commit(Source.parse(given["repo"]))
+commit = given["ref"] or resolve_commit(Source.parse(given["repo"], here=Path()))
 key = content_key(module=spec.name, commit=commit, kernel=Kernel(given["kernel"]), arch=Arch.parse(given["arch"]),
                   toolkit=toolkit, spec=spec, path=given["path"])
 repo = ImageRef.parse(given["push-to"])
