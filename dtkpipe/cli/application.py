@@ -65,6 +65,7 @@ def run(argv: Sequence[str]) -> int:
         path = getattr(getattr(error, "ctx", None), "command_path", "dtkpipe")
         near = getattr(error, "possibilities", None)
         what = (error.message if near else error.format_message()).strip().removesuffix(".")
+        what = what.replace(": Value error, ", ": ")  # pydantic's word, with which Typer reads values
         raise UsageError(
             what[:1].lower() + what[1:], hint=f"did you mean `{near[0]}`?" if near else f"{path} --help"
         ) from error

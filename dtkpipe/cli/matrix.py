@@ -259,7 +259,11 @@ def _tell(outcomes: Sequence[Outcome], found: Plan, output: str) -> ExitCode:
         ]  # fmt: skip
         if rows:  # what was current before is only counted
             print(aligned(Table(("module", "kernel", "result", "time", "run", "cause"), tuple(rows))))
-    say("\n" + f"{len(outcomes)} cells: " + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one]))
+    say(
+        "\n"
+        f"{len(outcomes)} cell{'s' if len(outcomes) != 1 else ''}: "
+        + ", ".join(f"{counts[one]} {one}" for one in Result if counts[one])
+    )
     if counts[Result.CANCELLED] or counts[Result.RUNNING]:
         say("interrupted: the same command goes on where it was")
         return ExitCode(130)

@@ -57,8 +57,8 @@ def of_groups(groups: Sequence[Group]) -> list[dict[str, Any]]:
 def summary(plan: Plan) -> str:
     """Return how many cells are in each state: `50 cells: 41 current, 9 missing`."""
     counts = [f"{count} {state.value}" for state in State if (count := plan.count(state))]
-    return f"{len(plan.cells)} cells: {', '.join(counts) or 'none'}" + (
-        f"; {len(plan.broken)} module specs cannot be read" if plan.broken else ""
+    return f"{len(plan.cells)} cell{'s' if len(plan.cells) != 1 else ''}: {', '.join(counts) or 'none'}" + (
+        f"; {len(plan.broken)} module spec{'s' if len(plan.broken) > 1 else ''} cannot be read" if plan.broken else ""
     )
 
 

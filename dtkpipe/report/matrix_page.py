@@ -108,7 +108,7 @@ def _causes(extra: Extra) -> Iterator[str]:
             + "</p>"
         )
         said = "\n".join(group.sample.lines[:_LOG_LINES])
-        yield f"<details><summary>what was said, and the {cells} cells</summary><pre>{escape(said)}</pre><ul>"
+        yield f"<details><summary>what was said, and where</summary><pre>{escape(said)}</pre><ul>"
         yield from (_red(one, extra) for one in group.cells)
         yield "</ul></details></li>"
     yield "</ol></section>"

@@ -205,7 +205,8 @@ class Archive:
         said = [line.strip() for line in error.details if line.strip().startswith(("E:", "Hash"))]
         return UnreachableError(
             f"packages of {self.suite} for {self.arch} could not be fetched", *(said or error.details)[:2],
-            hint="try again; if it stays so, try `apt-get update` on this machine",
+            hint="try again; apt asks where this machine, or the runner image, has its archive:"
+            " docs/how-to/mirrors-and-disconnected.md",
         )  # fmt: skip
 
     def _configure(self) -> None:

@@ -90,6 +90,13 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
         (["sumbit"], 2, "error: there is no command `sumbit`\n\nhint: did you mean `dtkpipe submit`?\n"),
         (["xyzzy"], 2, "error: there is no command `xyzzy`\n\nhint: dtkpipe --help\n"),
         (["version", "--outptu=x"], 2, "error: no such option: --outptu\n\nhint: did you mean `--output`?\n"),
+        (
+            ["version", "--output=x"], 2,
+            (
+                "error: invalid value for '-o' / '--output': 'x' is not one of 'table', 'json'\n\n"
+                "hint: dtkpipe version --help\n"
+            ),
+        ),
         (["describe"], 2, "error: missing argument 'RUN'\n\nhint: dtkpipe describe --help\n"),
         (["describe", "x"], 5, "error: there is no run `x`\n  looked in: STATE/runs\n\nhint: dtkpipe list\n"),
         (["describe", "../x"], 5, "error: there is no run `../x`\n  looked in: STATE/runs\n\nhint: dtkpipe list\n"),

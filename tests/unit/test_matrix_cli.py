@@ -73,7 +73,7 @@ def test_a_broken_spec_is_a_row_of_its_own(cli: Cli, shelf: Shelf, place: ImageR
     assert said.code == 1
     assert "bad.yaml" in said.out
     assert "modulse: unknown key" in said.out
-    assert "3 cells: 3 missing; 1 module specs cannot be read" in said.err
+    assert "3 cells: 3 missing; 1 module spec cannot be read" in said.err
     for file in ("one", "two"):
         (shelf.root / f"modules/{file}.yaml").unlink()
     alone = cli(*words(place, "-o", "json"))

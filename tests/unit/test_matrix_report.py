@@ -160,7 +160,7 @@ def test_rows_are_folded_and_counted() -> None:
     ]  # fmt: skip
     assert summary(SMALL) == (
         "8 cells: 1 missing, 2 new-commit, 2 failed-before, 1 quarantined, 1 current, 1 unknown; "
-        "1 module specs cannot be read"
+        "1 module spec cannot be read"
     )
     assert document(SMALL)["stale"] == 3
 
