@@ -25,7 +25,7 @@ _FALLBACKS = tuple(
         r"^make(?:\[\d+\])?: \*\*\* (?P<text>No rule to make target .*)$",
         r"^(?:[^ ]*Makefile[^ ]*: ?\d+: )?\*\*\* (?P<text>.*?)\.?\s+Stop\.$",
         r"^(?:[^ ]*[Mm]akefile[^ ]*:\d+: )(?P<text>\*\*\* .*)$",
-        r"^(?:[Ee]rror|fatal|E): (?P<text>.*)$",
+        r"^(?:[\w./-]+: |\W+)?(?:[Ee]rror(?:\[\w+\])?|ERROR|fatal|E): (?P<text>.*)$",
         r"^make(?:\[\d+\])?: \*\*\* (?P<text>.*)$",
     )
 )  # fmt: skip
@@ -59,7 +59,8 @@ def first_cause(log: str) -> Cause:
         if hits:
             return Cause((*dict.fromkeys(hits[:4]), *where))
     begun = max((number for number, line in enumerate(lines) if _STEP.match(line)), default=-1)
-    return Cause((*lines[begun + 1 :][-5:], *where) or ("the builder said nothing",))
+    *before, last = lines[begun + 1 :][-5:] or ["the builder said nothing"]
+    return Cause((last, *before, *where))
 
 
 def _around(lines: Sequence[str], number: int, file: str) -> list[str]:

@@ -192,10 +192,11 @@ def _step(data: Mapping[str, Any]) -> StepRecord:
 def tell_cause(error: BaseException) -> str:
     """Return the result CAUSE for what ended a task: a line, and `hint: ` with what to do where that is known.
 
-    The line has the first detail in it: the compiler's first error, what a registry said.
+    The line has the first detail in it, unless that says the same: the compiler's first error, what a registry said.
     """
     if isinstance(error, DtkpipeError):
-        what, hint = ": ".join((error.what, *error.details[:1])), error.hint
+        more = [line for line in error.details[:1] if line not in error.what]
+        what, hint = ": ".join((error.what, *more)), error.hint
     elif isinstance(error, KeyboardInterrupt):
         what, hint = "interrupted", ""
     elif isinstance(error, OSError):

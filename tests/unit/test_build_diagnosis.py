@@ -56,6 +56,11 @@ def test_the_compilers_first_error_with_its_function_and_source_line():
          "unable to access 'https://host/': Could not resolve host"),
         ("install: cannot stat 'x.ko': No such file or directory\nsubprocess exited with status 1\n",
          "install: cannot stat 'x.ko': No such file or directory"),
+        ("checking for gcc... no\nconfigure: error: no compiler found\n", "no compiler found"),
+        ("Module version: 2.6\n! Error: Can not find iptables version, try setting it with --ipt-ver=\n",
+         "Can not find iptables version, try setting it with --ipt-ver="),
+        ("error[E0463]: can't find crate for `core`\n", "can't find crate for `core`"),
+        ("/src\nModule version: 2.6\nthe tree is not clean\n", "the tree is not clean"),
         ("", "the builder said nothing"),
     ],
 )  # fmt: skip

@@ -171,3 +171,11 @@ def test_a_cause_is_short(what: str, hint: str) -> None:
     cause, told_hint, rest = told_cause({CAUSE: text, "OTHER": "x"})
     assert (cause[:2], told_hint[:2]) == (" ".join(what.split())[:2], hint[:2])
     assert rest == {"OTHER": "x"}
+
+
+def test_a_detail_that_says_the_same_is_not_said_again() -> None:
+    assert tell_cause(RunFailedError("refused: x needs `f`", "x needs `f`", "x needs `g`")) == "refused: x needs `f`"
+    assert (
+        tell_cause(RunFailedError("x does not compile", "x.c:1:1: error: no"))
+        == "x does not compile: x.c:1:1: error: no"
+    )
