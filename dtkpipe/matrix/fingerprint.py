@@ -58,13 +58,15 @@ def fingerprint(exit_code: int, lines: Sequence[str], names: Collection[str] = (
     own: where the words hold one, they mean the same for another module.
     """
     first = next((line.strip() for line in lines if line.strip()), how_ended(exit_code))
-    if machine := next((line for line in lines if _MACHINE.search(line)), ""):
+    # What the kernel said to a module is no word about the machine that it was tried on.
+    refused = _REFUSED.match(first) if exit_code == RunFailedError.exit_code else None
+    if machine := next((line for line in lines if _MACHINE.search(line)), "") if not refused else "":
         return Fingerprint(INFRASTRUCTURE, normal(machine, names))
     if exit_code == RunUnknownError.exit_code:
         return Fingerprint(TIMEOUT, normal(first, names))
     if exit_code not in (RunFailedError.exit_code, InvalidError.exit_code):
         return Fingerprint(INFRASTRUCTURE, normal(first, names))
-    if refused := _REFUSED.match(first):
+    if refused:
         reason = normal(refused["reason"] or "", names)
         # A kernel that does not boot has not met the module yet.
         kind = INFRASTRUCTURE if refused["code"] == "boot-failed" else VERDICT

@@ -176,11 +176,13 @@ def _not_loaded(report: Report, step: Step, status: int, said: str) -> Refusal:
     words = said.split(": ", 2)[-1] if said else f"exit code {status}"
     subject = {NEED: f"{step.module}, which {step.what} depends on,", REMOVE: f"the in-tree module {step.module}"}
     verb = "could not be removed" if step.do == REMOVE else "did not load"
-    cause = [why for text, why in _CAUSES if text in said][:1]
-    log = [message.text for message in klog.parse(report.log) if message.by_kernel][-_TAIL:]
+    cause = next((why for text, why in _CAUSES if text in said), "its init function, or the kernel, refused")
+    messages = [message for message in klog.parse(report.log) if message.by_kernel][-_TAIL:]
+    worst = klog.errors(messages)[-1:]  # the driver's own word on why is the most telling one, where it has one
+    log = [message.text for message in messages if message.text not in worst]
     return Refusal(
         code="load-failed", reason=f"{subject.get(step.do, step.module)} {verb}: {words}",
-        details=(*cause, *(f"kernel: {line}" for line in log)),
+        details=(*(f"kernel: {line}" for line in worst), cause, *(f"kernel: {line}" for line in log)),
     )  # fmt: skip
 
 

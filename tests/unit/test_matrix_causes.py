@@ -44,6 +44,8 @@ FAILURE = Failure(
          "verdict: symbol-missing: MODULE needs 'foo', which nobody exports"),
         (10, ["refused: load-failed: insmod widget.ko: No such device (ENODEV)"],
          "verdict: load-failed: insmod MODULE.ko: No such device (ENODEV)"),
+        (10, ["refused: load-failed: widget did not load: Input/output error"],
+         "verdict: load-failed: MODULE did not load: Input/output error"),
         (10, ["refused: vermagic-mismatch: /opt/lib/modules/6.1.0-56-amd64/widget.ko is for 6.1.0-50-cloud-amd64"],
          "verdict: vermagic-mismatch: MODULE.ko is for KERNEL"),
         (10, ["refused: kernel-log: [   12.345678] BUG: unable to handle page fault at 00000000deadbeef"],

@@ -231,3 +231,20 @@ def test_the_first_thing_that_went_wrong_is_the_code(code: str, made: Boot) -> N
     refusal = judge(made, PLAN, {"demo": MODULE})
     assert (refusal.code if refusal else "") == code
     assert refusal is None or refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("said", "log", "details"),
+    [
+        ("No such device", "<4>[ 1.1] demo: loading out-of-tree module taints kernel.\n<3>[ 1.2] demo: no card",
+         ("kernel: demo: no card", "its init function found no device to drive",
+          "kernel: demo: loading out-of-tree module taints kernel.")),
+        ("No such device", "<6>[ 1.1] demo: 1.0", ("its init function found no device to drive", "kernel: demo: 1.0")),
+        ("Input/output error", "<6>[ 1.1] demo", ("its init function, or the kernel, refused", "kernel: demo")),
+    ],
+)  # fmt: skip
+def test_why_a_module_did_not_load_is_first_its_own_word(said: str, log: str, details: tuple[str, ...]) -> None:
+    refusal = judge(boot(log=log, **upto(2, 1, f"insmod: can't insert 'x': {said}")), PLAN, {"demo": MODULE})
+    assert refusal is not None
+    assert (refusal.code, refusal.reason) == ("load-failed", f"demo did not load: {said}")
+    assert refusal.details == details
