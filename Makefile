@@ -48,7 +48,11 @@ test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=15 $(TESTS)
 
 .PHONY: e2e
-e2e: .stamps/cluster  ## All tests on a real cluster: their own, or the one of KUBECONFIG
+e2e: .stamps/cluster  ## The tests on a real cluster that say most, in ten minutes: their own cluster, or the one of KUBECONFIG
+	$(ROOT) $(BIN)/python -m tests.e2e -m core --durations=15 tests/e2e
+
+.PHONY: e2e-all
+e2e-all: .stamps/cluster  ## All tests on a real cluster; E2E=tests/e2e/test_install.py for some
 	$(ROOT) $(BIN)/python -m tests.e2e --durations=15 $(E2E)
 
 .PHONY: bench-e2e

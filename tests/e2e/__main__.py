@@ -1,10 +1,11 @@
-"""`python -m tests.e2e TESTS... [PYTEST'S ARGUMENTS]`: the tests on a cluster, first those that run side by side.
+"""`python -m tests.e2e TESTS... [-m MARKS] [PYTEST'S ARGUMENTS]`: tests on a cluster, first those that run side by side.
 
 Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself. On few
 processors those that load modules into emulated nodes come in between, by themselves: beside others such a node is ten
 times as slow, and nothing on it is done in time.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -17,13 +18,14 @@ from tests.e2e.cluster.processes import Box
 _ENOUGH = 4
 """Processors for everything at once."""
 _SIDE_BY_SIDE = ("--dist", "loadfile", "-n")
-_ALONE = ("-m", "breaks")
+_ALONE = ("breaks",)
 
 
 def _phases(processors: int) -> tuple[tuple[str, ...], ...]:
+    """The marks of each phase's tests, and pytest's arguments."""
     if processors >= _ENOUGH:
-        return ((*_SIDE_BY_SIDE, "3", "-m", "not breaks"), _ALONE)
-    return ((*_SIDE_BY_SIDE, "2", "-m", "not breaks and not nodes"), ("-m", "nodes and not breaks"), _ALONE)
+        return (("not breaks", *_SIDE_BY_SIDE, "3"), _ALONE)
+    return (("not breaks and not nodes", *_SIDE_BY_SIDE, "2"), ("nodes and not breaks",), _ALONE)
 
 
 def main(arguments: list[str]) -> int:
@@ -32,8 +34,14 @@ def main(arguments: list[str]) -> int:
     try:
         if target.foreign() is None:
             bringup.up(print)  # once, before pytest takes the output
-        phases = _phases(os.cpu_count() or 1)
-        codes = [_pytest(*phase, *arguments) for phase in phases if _selects(*phase, *arguments)]
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("-m", dest="marks", default="")
+        given, rest = parser.parse_known_args(arguments)
+        phases = [
+            ("-m", f"({marks}) and ({given.marks})" if given.marks else marks, *how, *rest)
+            for marks, *how in _phases(os.cpu_count() or 1)
+        ]
+        codes = [_pytest(*phase) for phase in phases if _selects(*phase)]
     finally:
         if not was_up:
             bringup.down(print)

@@ -93,6 +93,7 @@ def fresh(registry: LoopbackRegistry) -> ImageRef:
     )  # fmt: skip
 
 
+@pytest.mark.core
 def test_controllers_that_are_killed_miss_nothing(runs: Runs, faults: Faults) -> None:
     """Both engines' at once; tasks end while nobody looks."""
     pipeline = relay(runs.site.cluster.busybox, seconds=5)

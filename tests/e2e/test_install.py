@@ -60,6 +60,7 @@ def site(cluster: Cluster, cli: Cli, namespace: str) -> Iterator[Site]:
     cluster.kubectl("delete", "namespace", made.target, "--wait=false", "--ignore-not-found")
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_second_time_changes_nothing_and_uninstall_leaves_what_is_the_users(site: Site, engine: str) -> None:
     first = site.states("install", "--engine", engine)

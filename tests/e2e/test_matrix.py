@@ -36,6 +36,7 @@ def results(said: Said) -> Counter[str]:
     return Counter(json.loads(said.out)["summary"])
 
 
+@pytest.mark.core
 @both
 def test_one_bad_cell_stops_no_other_and_is_recorded(site: Cells, engine: str) -> None:
     case = f"good-{engine}"

@@ -47,6 +47,7 @@ def modules(site: Site, image: ImageRef, into: Path) -> dict[str, bool]:
     return {path: bool(read_module(file, path).signature) for path, file in files.contents.items()}
 
 
+@pytest.mark.core
 def test_a_good_module_is_proven_and_published(site: Site, tmp_path: Path) -> None:
     for engine, run in on_both(site, "hello", HELLO).items():
         assert (run.code, run.card.state) == (0, "succeeded"), described(run)
@@ -62,6 +63,7 @@ def test_a_good_module_is_proven_and_published(site: Site, tmp_path: Path) -> No
         assert "CC [M]" in log, "what the compiler says is seen, since its files go with the pod"
 
 
+@pytest.mark.core
 def test_with_a_key_every_module_is_signed_and_secure_boot_takes_it(site: Site, tmp_path: Path) -> None:
     key = rsa_key()
     (tmp_path / "key").write_bytes(key_pem(key, b"open sesame"))
@@ -88,6 +90,7 @@ def test_what_does_not_compile_ends_the_run_with_the_compilers_first_error(site:
         assert log.count("does not compile for kernel") == 1, "a compile error is not repeated"
 
 
+@pytest.mark.core
 def test_what_verify_refuses_is_not_published(site: Site, tmp_path: Path) -> None:
     folder = source(tmp_path / "refused", init="return -EINVAL;", name="refused")
     for run in on_both(site, "refused", folder).values():

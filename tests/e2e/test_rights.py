@@ -179,6 +179,7 @@ def attempts(place: Place, client: Client) -> dict[str, Callable[[], object]]:
     return tries
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(("account", "allowed"), [
     ("dtkpipe-task", set()),
     ("dtkpipe-build", set()),
@@ -270,6 +271,7 @@ def installed(place: Place, engine: str) -> dict[str, dict[str, Any]]:
     return {name.removeprefix("kmod-"): spec for name, spec in names.items() if name.startswith("kmod-")}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("engine", ["argo", "tekton"])
 def test_the_key_is_mounted_in_sign_alone_and_verify_holds_nothing_that_can_write(place: Place, engine: str) -> None:
     held = secrets_of(installed(place, engine))

@@ -132,6 +132,7 @@ def test_a_run_that_goes_well(site: Site, engine: str) -> None:
     assert site("logs", f"{engine}-well", "-t", "first", "--no-prefix", "-f").out == "first\n"
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_that_fails_says_why_and_is_tried_again(site: Site, engine: str) -> None:
     name = f"{engine}-fail"

@@ -115,6 +115,7 @@ def site(cluster: Cluster, place: tuple[str, Cli]) -> Site:
     return Site(cluster, *place)
 
 
+@pytest.mark.core
 @both
 def test_a_run_is_followed_to_its_end(site: Site, engine: str) -> None:
     said = site.submit("echo from two; exit 3", "--follow", engine=engine)
@@ -132,6 +133,7 @@ def test_a_run_is_followed_to_its_end(site: Site, engine: str) -> None:
     assert "submit with --force" in again.err
 
 
+@pytest.mark.core
 @both
 def test_twenty_at_once_are_one_run(site: Site, engine: str) -> None:
     with ThreadPoolExecutor(20) as pool:

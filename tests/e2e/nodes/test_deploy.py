@@ -74,6 +74,7 @@ def test_the_old_goes_before_the_new_comes_and_both_ways(
     assert ground.state(node.name, ONE) == "Live"
 
 
+@pytest.mark.core
 def test_a_driver_that_a_node_refuses_is_taken_back(
     ground: Ground, drivers: Drivers, workers: tuple[Node, ...]
 ) -> None:

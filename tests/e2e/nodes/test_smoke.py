@@ -96,6 +96,7 @@ def bare(file: bytes, folder: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.core
 def test_what_is_on_a_node_is_told_from_what_should_be_there(
     site: Site, node: str, kernel: Kernel, workers: tuple[Node, ...], tmp_path: Path
 ) -> None:

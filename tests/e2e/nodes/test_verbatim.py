@@ -32,6 +32,7 @@ DATA = "opt/dtkpipe/lib/python3.13/site-packages/dtkpipe/_data"
 """Where the runner image has what ships with dtkpipe."""
 
 
+@pytest.mark.core
 def test_verbatim(
     cluster: Cluster, registry: LoopbackRegistry, git_server: GitServer, toolkit_std: Toolkit, runner_image: ImageRef,
     workers: tuple[Node, ...], tmp_path: Path,
