@@ -1,4 +1,4 @@
-"""`python -m tests.e2e TESTS... [-m MARKS] [PYTEST'S ARGUMENTS]`: tests on a cluster, first those that run side by side.
+"""`python -m tests.e2e TESTS... [-m MARKS] [FOR PYTEST]`: tests on a cluster, first those that run side by side.
 
 Then, one by one, those that break what the others need: programs of the cluster, machines, the cluster itself. On few
 processors those that load modules into emulated nodes come in between, by themselves: beside others such a node is ten

@@ -7,6 +7,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from dtkpipe.clients.manifest import OCI_LAYER_GZIP, Descriptor, canonical
 from dtkpipe.clients.registry import Registry
 from dtkpipe.releases.images import CONTENT
