@@ -6,18 +6,21 @@ one short-lived pod tries the registry from inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dtkpipe.app import versions
 from dtkpipe.app.clusters import ENGINES, MANAGED, Engine, Place
 from dtkpipe.app.doctor import Finding
 from dtkpipe.app.doctor_pod import denied, probe, try_registry
-from dtkpipe.clients.cluster import NODES, SECRETS, Object, Resource, resource_of
+from dtkpipe.builders import BUILDERS, with_builder
+from dtkpipe.clients.cluster import NODES, SECRETS, TASKS, Object, Resource, resource_of
 from dtkpipe.engines import rbac
 from dtkpipe.engines.rights import PEOPLE, Right, Scope
 from dtkpipe.errors import DtkpipeError, NotAllowedError, NotFoundError
-from dtkpipe.tasks import ALL, REGISTRY_AUTH, SECRET_PARAMS, build
+from dtkpipe.model.images import DEFAULTS, RUNNER
+from dtkpipe.tasks import ALL, REGISTRY_AUTH, SECRET_PARAMS, build, report
 from dtkpipe.values.arch import Arch
 from dtkpipe.values.image import ImageRef
 from dtkpipe.values.node import KERNEL_LABELS
@@ -34,7 +37,8 @@ class Patient:
     engine: Engine | None = None
     target: str = rbac.TARGET_NAMESPACE
     arch: Arch
-    runner_image: str
+    runner_image: str = ""
+    """Image of the pods that are tried; an empty one is what the tasks are installed with."""
     push_to: ImageRef | None = None
     insecure: tuple[str, ...] = ()
     signs: bool = False
@@ -54,6 +58,7 @@ def examine(patient: Patient) -> list[Finding]:
     engines = _engines(patient)
     found += [finding for _, finding in engines]
     working = [engine for engine, finding in engines if finding.ok]
+    patient = replace(patient, runner_image=patient.runner_image or _runner(patient, working))
     for engine in working:
         found += [_tried(f"{engine.name} pipelines", lambda one=engine: _pipelines(patient, one))]  # type: ignore[misc]
         found += [_tried(f"{engine.name} accounts", lambda one=engine: _accounts(patient, one))]  # type: ignore[misc]
@@ -94,21 +99,39 @@ def _engine(patient: Patient, engine: Engine) -> Finding:
     )  # fmt: skip
 
 
+def _runner(patient: Patient, engines: Sequence[Engine]) -> str:
+    """Return the image that an engine's tasks are installed with, or the released one."""
+    place, name = patient.place, report().name
+    with contextlib.suppress(NotAllowedError):
+        for engine in engines:
+            resource = engine.templates if engine.name == "argo" else TASKS
+            for one in place.cluster.list(resource, place.namespace, labels=MANAGED):
+                programs = [each["container"] for each in one["spec"].get("templates", ()) if each["name"] == name]
+                if (one["metadata"].get("labels") or {}).get("app.kubernetes.io/name") == name:
+                    programs += one["spec"].get("steps", ())
+                if programs:
+                    return str(programs[0]["image"])
+    return DEFAULTS[RUNNER]
+
+
 def _pipelines(patient: Patient, engine: Engine) -> Finding:
     from dtkpipe import __version__
-    from dtkpipe.app.pipelines import names
+    from dtkpipe.app.pipelines import load, names
 
     place, fix = patient.place, _install(patient, engine)
     there = {
         one["metadata"]["name"]: (one["metadata"].get("labels") or {}).get("app.kubernetes.io/version", "")
         for one in place.cluster.list(engine.templates, place.namespace, labels=MANAGED)
     }
-    if missing := [name for name in names() if name not in there]:
+    shipped = [load(name) for name in names()]
+    ways = [[with_builder(one, builder).name for one in shipped] for builder in BUILDERS]  # one of them is enough
+    wanted_names = min(ways, key=lambda way: sum(name not in there for name in way))
+    if missing := [name for name in wanted_names if name not in there]:
         return _finding("", False, f"{', '.join(missing)}: not installed in namespace {place.namespace}", fix)
     wanted = __version__.replace("+", "_")
-    if old := [f"{name} of dtkpipe {there[name]}" for name in names() if there[name] != wanted]:
+    if old := [f"{name} of dtkpipe {there[name]}" for name in wanted_names if there[name] != wanted]:
         return _finding("", False, f"{', '.join(old)}; this is {wanted}", fix)
-    return _finding("", True, f"{', '.join(names())} in namespace {place.namespace}")
+    return _finding("", True, f"{', '.join(wanted_names)} in namespace {place.namespace}")
 
 
 def _accounts(patient: Patient, engine: Engine) -> Finding:

@@ -46,7 +46,10 @@ def register(app: typer.Typer) -> None:
             str, typer.Option("--target-namespace", metavar="NAME", rich_help_panel=_PANEL, help="The drivers' one")
         ] = "",
         runner_image: Annotated[
-            str, typer.Option("--runner-image", metavar="IMAGE", rich_help_panel=_PANEL, help="Image of that pod")
+            str,
+            typer.Option(
+                "--runner-image", metavar="IMAGE", rich_help_panel=_PANEL, help="That pod's image (default: the tasks')"
+            ),
         ] = "",
         namespace: Namespace = "",
         context: Context = "",
@@ -92,7 +95,6 @@ def _cluster(
     from dtkpipe.app.install import engine_named
     from dtkpipe.cli.clusters import where
     from dtkpipe.engines.rbac import TARGET_NAMESPACE
-    from dtkpipe.model.images import DEFAULTS, RUNNER
     from dtkpipe.settings import load
     from dtkpipe.values.arch import X86_64, Arch
     from dtkpipe.values.image import ImageRef
@@ -104,7 +106,7 @@ def _cluster(
             place=connect(where(kubeconfig, context, namespace)),
             engine=engine_named(engine) if engine else None, target=target or TARGET_NAMESPACE,
             arch=Arch.parse(str(settings["arch"])) if settings["arch"] else X86_64,
-            runner_image=runner or DEFAULTS[RUNNER], push_to=ImageRef.parse(repo) if repo else None,
+            runner_image=runner, push_to=ImageRef.parse(repo) if repo else None,
             insecure=tuple(settings["insecure-registries"]), signs=bool(settings["sign-cert"]),
         )
     )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from dtkpipe.app.clusters import ENGINES
 from dtkpipe.values.image import ImageRef
 from tests.e2e.cluster.target import Cluster
 from tests.fixtures.cli import Cli
@@ -107,6 +108,20 @@ def test_nothing_is_installed(cluster: Cluster, cli: Cli, namespace: str) -> Non
     wrong = {name: one for name, one in found.items() if not one["ok"]}
     assert {"argo pipelines", "argo accounts", "pod security", "drivers"} <= set(wrong)
     assert all("dtkpipe install --engine argo" in wrong[name]["fix"] for name in ("pod security", "drivers"))
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_tasks_with_an_image_and_a_builder_of_the_users_choice(ward: Ward, runner_image: ImageRef, engine: str) -> None:
+    where = ["-n", ward.namespace, "--target-namespace", ward.target]
+    chosen = ["--builder", "kaniko", "--runner-image", str(runner_image)]
+    try:
+        said = ward.cli("install", "--engine", engine, *where, *chosen, env=ward.cluster.environ)
+        assert said.code == 0, said.err
+        found = ward.run("--engine", engine, "--push-to", f"{ward.cluster.registry}/doctor/kmod")
+    finally:
+        ward.cli("uninstall", "--engine", engine, *where, env=ward.cluster.environ)
+    assert found[f"{engine} pipelines"]["found"].startswith("prebuild-kaniko, kmod-kaniko, resign in"), found
+    assert (found[f"{engine} pipelines"]["ok"], found["registry"]["ok"]) == (True, True), found
 
 
 def test_the_registry_from_a_pod(ward: Ward, runner_image: ImageRef) -> None:
