@@ -75,12 +75,12 @@ def test_both_engines_tell_the_same() -> None:
         ("unreachable", "second", 7, "registry r does not answer"),
         ("slow", "second", OUT_OF_TIME, "did not end within its time"),
         ("oom", "second", 10, "out of memory: it may use 32Mi"),
-        ("kill", "second", 10, {"argo": "was killed (SIGKILL)", "tekton": "ended with exit code 255"}),
+        ("kill", "second", 10, {"argo": "was killed (SIGKILL)", "tekton": "was killed, or ended with exit code 255"}),
         ("pull", "only", {"argo": OUT_OF_TIME, "tekton": 10}, "image registry.example/no/such:1 cannot be pulled: "),
         ("secret", "only", OUT_OF_TIME, 'its pod cannot start: MountVolume.SetUp failed for volume "secret-api"'),
         ("late", "only", OUT_OF_TIME, "did not end within its time"),
         ("account", "only", 10, "the namespace has no service account `no-such-account`"),
-        ("deleted", "only", 10, {"argo": "its pod was deleted", "tekton": "ended with exit code 255"}),
+        ("deleted", "only", 10, {"argo": "its pod was deleted", "tekton": "was killed, or ended with exit code 255"}),
     ],
 )
 @pytest.mark.parametrize("engine", ENGINES)

@@ -40,6 +40,9 @@ _RUNS = (
     "CancelledRunningFinally",
     "StoppedRunningFinally",
 )
+_BY_SIGNAL = 255
+"""Exit code of a step that a signal ended (tektoncd/pipeline, cmd/entrypoint: Go's -1), or that gave it itself."""
+_KILLED = Trouble(f"was killed, or ended with exit code {_BY_SIGNAL}", "dtkpipe retry RUN")
 _EXITED = re.compile(r'"(?:step-)?([^"]+)" exited with code (\d+)')
 _OF_PODS = {
     "TaskRunImagePullFailed": "ErrImagePull",
@@ -245,7 +248,8 @@ def _why(reason: str, message: str, state: str) -> Trouble:
     if state == PENDING or reason in (*_CANCELLED, *_LATE):
         return _previous(message)
     if found := _EXITED.search(message):
-        return ended(int(found[2]))
+        code = int(found[2])
+        return _KILLED if code == _BY_SIGNAL else ended(code)
     return Trouble(one_line(message) or reason)
 
 
