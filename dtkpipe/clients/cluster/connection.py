@@ -53,7 +53,9 @@ class Connection:
         self.host = str(self.settings.host)
         self.api: Any = client.ApiClient(self.settings)
         self.api.user_agent = f"dtkpipe/{__version__}"
-        self.api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _context()
+        pool = self.api.rest_client.pool_manager.connection_pool_kw
+        files = (pool.pop(name, None) for name in ("ca_certs", "ca_cert_data", "cert_file", "key_file"))
+        pool["ssl_context"] = _context(*files, verified=bool(self.settings.verify_ssl))
 
     def ask(
         self, method: str, path: str, asked: Asked, *, query: Mapping[str, str] | None = None, body: object = None,
@@ -173,15 +175,36 @@ class Connection:
         return NotAllowedError(error.what, *details, hint=error.hint)
 
 
-def _context() -> ssl.SSLContext:
+def _context(
+    authorities: str | None, authorities_data: str | bytes | None, certificate: str | None, key: str | None, *,
+    verified: bool,
+) -> ssl.SSLContext:  # fmt: skip
     """Return how certificates are verified: fully, but for the form that Python demands since 3.13 (RFC 5280, AKI).
 
-    Authorities of many clusters are older than that demand, and Kubernetes' own clients do not make it.
+    Authorities of many clusters are older than that demand, and Kubernetes' own clients do not make it. Files are read
+    here, once: urllib3 reads what it is given with each new connection into the same context, under the hands of other
+    threads' handshakes; then some come without our certificate, and memory is corrupted. Raises InvalidError.
     """
+    import urllib3
     from urllib3.util.ssl_ import create_urllib3_context
 
     context = create_urllib3_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if not verified:  # the kubeconfig says so: insecure-skip-tls-verify
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    try:
+        if authorities or authorities_data:
+            context.load_verify_locations(authorities, cadata=authorities_data)
+        else:
+            context.load_default_certs()
+        if certificate:
+            context.load_cert_chain(certificate, key, password="")  # never asked of whoever sits at the terminal
+    except OSError as error:
+        raise InvalidError(
+            "the certificates that the cluster is spoken to with cannot be used", str(error),
+            hint="get the kubeconfig again",
+        ) from error  # fmt: skip
     return context
 
 
