@@ -44,7 +44,7 @@ matrix-picture: demo-matrix  ## Draw that page for the README, with Chromium
 	$(BIN)/python -m tests.browser dist/matrix/index.html docs/matrix-dark.png 1400 dark
 
 .PHONY: test
-test: lint .stamps/judges  ## Everything CI runs: lint, and all tests, the real-tool ones included
+test: lint .stamps/judges  ## Lint, and all tests that need no cluster, the real-tool ones included
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations=15 $(TESTS)
 
 .PHONY: e2e
